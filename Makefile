@@ -1,0 +1,53 @@
+# Commands that people and scripts rely on. Each makes the environment it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8501
+CODE := app.py core collectors storage analytics charts pages benchmarks tests
+
+.PHONY: run demo setup test test-servers check bench clean
+.DEFAULT_GOAL := run
+
+run: .venv/.user  ## collect from this machine and show it
+	@PORT=$(PORT) $(BIN)/honcho --no-colour start
+
+demo: export VATIO_SIMULATED := true
+demo: export VATIO_STORAGE__URL := sqlite:///var/demo.db
+demo: export VATIO_COLLECTORS__HOST_NAME := demo-host
+demo: .venv/.user  ## the same with a simulated fleet in a database of its own
+	@PORT=$(PORT) $(BIN)/honcho --no-colour start
+
+setup: .venv/.user  ## the environment alone
+
+test: .venv/.dev  ## every test but those that need real inference servers
+	@sh tests/need.sh
+	@$(BIN)/python -m pytest
+
+test-servers: .venv/.dev  ## against real vLLM and llama-server on CPU; the first run installs them
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m pytest -m servers tests/servers
+
+check: .venv/.dev  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports
+
+bench: .venv/.dev  ## what a tick costs, beside node_exporter + Prometheus and Netdata where they are installed
+	@$(BIN)/python -m benchmarks
+
+clean:  ## the environment and caches; data in var/ stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Vatio needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "no venv module here: on Debian, apt install python3-venv"; exit 1; }
+
+.venv/.user: requirements.txt | .venv/bin/python
+	@echo "installing dependencies into .venv (once, about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt requirements.txt | .venv/bin/python
+	@echo "installing development dependencies into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch .venv/.user $@

@@ -1,0 +1,1 @@
+"""What the stored numbers mean: energy, latency, idle, cost."""

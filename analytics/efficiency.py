@@ -1,0 +1,117 @@
+"""Energy of devices and sockets over a window, and what accelerators are doing right now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Engine
+
+from analytics.formulas import energy as formulas
+from analytics.formulas.energy import Quality
+from storage import queries
+
+IDLE_LOOKBACK_MS = 300_000
+BUSY_RATIO = 0.01  # under this for the whole look-back, without server metrics: not working
+_COUNTER_LABEL = {"accelerator": "gpu_counter", "cpu": "cpu_counter"}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEnergy:
+    """Energy (J) of one device over a window, with its source label and how much was observed."""
+
+    joules: float | None
+    label: str
+    quality: Quality
+    coverage_ratio: float
+
+
+def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_ms: int) -> WindowEnergy:
+    """The counter where it works, else integrated power; by coverage: as it is, filled, or only observed.
+
+    Args:
+        samples: observed_at, energy_joules_total, power_watts of one device, in time order.
+        counter_label: what to call the device's counter.
+        start_ms: window start.
+        end_ms: window end.
+    """
+    window_seconds = (end_ms - start_ms) / 1000
+    at = samples["observed_at"].to_numpy().astype("datetime64[ms]").astype("int64") / 1000
+    interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
+    observed = formulas.from_counter(at, samples["energy_joules_total"].to_numpy(dtype="float64"))
+    label, quality = counter_label, Quality.MEASURED
+    if observed is None:
+        watts = samples["power_watts"].to_numpy(dtype="float64")
+        observed = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
+        label, quality = "gpu_power", Quality.DERIVED
+    if observed is None or observed.seconds == 0:
+        return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
+    # The window's ends fall between two samples: one interval there is no gap.
+    coverage = min((observed.seconds + interval) / window_seconds, 1.0)
+    if coverage >= formulas.ENOUGH_COVERAGE or coverage < formulas.LEAST_COVERAGE:
+        return WindowEnergy(observed.joules, label, quality, coverage)
+    return WindowEnergy(formulas.filled_joules(observed, window_seconds), label, Quality.ESTIMATED, coverage)
+
+
+def energy(engine: Engine, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
+    """Energy per accelerator or CPU socket over a window.
+
+    Returns:
+        entity_id, energy_joules (NaN: unknown), energy_label, quality, coverage_ratio.
+    """
+    samples = queries.raw(engine, family, ["energy_joules_total", "power_watts"], entity_ids, start_ms, end_ms)
+    rows = []
+    for entity_id, one in samples.groupby("entity_id", sort=True):
+        found = window_energy(one, _COUNTER_LABEL[family], start_ms, end_ms)
+        rows.append((entity_id, found.joules, found.label, found.quality.value, found.coverage_ratio))
+    frame = pd.DataFrame(rows, columns=["entity_id", "energy_joules", "energy_label", "quality", "coverage_ratio"])
+    return frame.astype({"entity_id": "int64", "energy_joules": "float64", "coverage_ratio": "float64"})
+
+
+def accelerator_states(engine: Engine, now_ms: int, *, stale_after_ms: int = 60_000) -> pd.DataFrame:
+    """What each accelerator does: ``active``, ``parked`` (held, no work), ``free`` (nobody holds it), ``off``.
+
+    A device that serves a known deployment is judged by that server's requests and tokens, any other
+    by its busy time.
+
+    Returns:
+        entity_id, state, basis ("server", "busy time" or "no sample").
+    """
+    since = now_ms - IDLE_LOOKBACK_MS
+    last = queries.latest(engine, "accelerator").set_index("entity_id")["observed_at"]
+    held = queries.latest_known(engine, "accelerator", ["processes"], since).set_index("entity_id")["processes"]
+    recent = queries.raw(engine, "accelerator", ["utilization_ratio"], None, since, now_ms + 1)
+    busiest = recent.groupby("entity_id")["utilization_ratio"].max()
+    serving = _serving_accelerators(engine, since, now_ms)
+    fresh_from = pd.Timestamp(now_ms - stale_after_ms, unit="ms", tz="UTC")
+    rows = []
+    for entity_id, seen_at in last.items():
+        if seen_at < fresh_from:
+            rows.append((entity_id, "off", "no sample"))
+        elif held.get(entity_id, np.nan) == 0:
+            rows.append((entity_id, "free", "busy time"))
+        elif entity_id in serving:
+            rows.append((entity_id, "active" if serving[entity_id] else "parked", "server"))
+        else:
+            idle = busiest.get(entity_id, np.nan) < BUSY_RATIO
+            rows.append((entity_id, "parked" if idle else "active", "busy time"))
+    return pd.DataFrame(rows, columns=["entity_id", "state", "basis"])
+
+
+def _serving_accelerators(engine: Engine, since_ms: int, now_ms: int) -> dict[int, bool]:
+    """Accelerators with a deployment that reports, and whether any of theirs had work to do."""
+    metrics = ["running_requests", "waiting_requests", "generation_tokens_total"]
+    work = queries.read(engine, "deployment", metrics, None, since_ms, now_ms + 1, now_ms + 1 - since_ms)
+    if work.empty:
+        return {}
+    columns = ["running_requests_max", "waiting_requests_max", "generation_tokens_total"]
+    busy = dict(zip(work["entity_id"], work[columns].fillna(0).sum(axis=1) > 0, strict=True))
+    joined = queries.assignments(engine, since_ms, now_ms + 1)
+    joined = joined[(joined["target_family"] == "accelerator") & joined["valid_to_at"].isna()]
+    answer: dict[int, bool] = {}
+    for deployment_id, target_id in zip(joined["deployment_id"], joined["target_id"], strict=True):
+        if deployment_id in busy:
+            answer[int(target_id)] = answer.get(int(target_id), False) or bool(busy[deployment_id])
+    return answer

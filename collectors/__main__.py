@@ -1,0 +1,46 @@
+"""``python -m collectors run | once | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from core.errors import ConfigError, StoreError
+from core.settings import load
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, load the settings, do it; one line on bad input."""
+    parser = argparse.ArgumentParser(prog="python -m collectors", description="Vatio's collectors")
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="collect until Ctrl-C (the daemon)")
+    once = commands.add_parser("once", help="look once at everything; print and store it")
+    once.add_argument("--json", action="store_true", help="print every reading with unit and source as JSON")
+    commands.add_parser("doctor", help="what works here, what does not, why, and what to do")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = load(given.config)
+        from collectors import commands as do  # after the settings: a wrong one is told at once
+
+        if given.command == "run":
+            return do.run(settings)
+        if given.command == "once":
+            return do.once(settings, as_json=given.json)
+        return do.doctor(settings)
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)  # noqa: T201
+        return 2
+    except StoreError as exc:
+        print(exc, file=sys.stderr)  # noqa: T201
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""What ``python -m collectors`` can do: ``run``, ``once``, ``doctor``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from collectors.base import Availability, Source, now_ms
+from collectors.registry import Context, sources
+from collectors.runner import Daemon, Tick, run_tick
+from core.catalog import FAMILIES
+from core.errors import StoreError, StoreLocked
+from core.readings import LatencySample, Outcome, Sample
+from core.settings import Settings
+from core.units import show, unit_of
+from storage import queries
+from storage.engine import exclusive, reader_engine, writer_engine
+from storage.migrate import upgrade
+from storage.spend import StoredSpend
+from storage.writer import Batch, Writer, write_fact
+
+log = logging.getLogger(__name__)
+
+HISTORY_SECONDS = 24 * 3600
+SECOND_LOOK_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def open_store(settings: Settings) -> Iterator[Writer]:
+    """The store, locked for this process, at the schema of this release, with its writer running."""
+    path = settings.storage.path
+    with exclusive(path):
+        engine = writer_engine(path)
+        upgrade(engine)
+        writer = Writer(engine, host=settings.collectors.host_name)
+        writer.start()
+        try:
+            yield writer
+        finally:
+            writer.stop()
+
+
+def run(settings: Settings) -> int:
+    """The daemon: every source on its grid until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with open_store(settings) as writer:
+        if settings.simulated:
+            _simulate_history(settings, writer)
+        context = Context(settings, StoredSpend(writer))
+        daemon = Daemon(
+            sources(context),
+            host=context.host,
+            interval_seconds=settings.collectors.interval_seconds,
+            writer=writer,
+        )
+        daemon.start()
+        log.info("collecting every %g s into %s", settings.collectors.interval_seconds, settings.storage.path)
+        stop.wait()
+        log.info("stopping")
+        daemon.stop()
+    return 0
+
+
+def _simulate_history(settings: Settings, writer: Writer) -> None:
+    """Lay down what is missing of the last 24 h, so that a demo opens with a past."""
+    from collectors.sources.simulated import SimulatedSource
+
+    writer.call(lambda connection: write_fact(connection, "simulated", "true"))
+    end_ms = now_ms()
+    newest_ms = queries.newest_sample_at_ms(reader_engine(settings.storage.path)) or 0
+    start_ms = max(end_ms - HISTORY_SECONDS * 1000, newest_ms + 1)
+    step_ms = round(settings.collectors.interval_seconds * 1000)
+    source = SimulatedSource(settings.collectors.host_name, settings.collectors.interval_seconds)
+    columns = (
+        TextColumn("simulated history"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task("history", total=max((end_ms - start_ms) // step_ms, 1))
+        for at_ms, readings in source.history(start_ms, end_ms, step_ms):
+            tick = Tick(readings, (), rediscover=False)
+            writer.submit(Batch(tick.readings))
+            writer.wait_below(200)
+            progress.update(task, completed=(at_ms - start_ms) // step_ms)
+
+
+def once(settings: Settings, *, as_json: bool) -> int:
+    """One look at everything, printed and stored. Two ticks a second apart, since rates need two."""
+    console = Console(stderr=as_json)
+    with contextlib.ExitStack() as stack:
+        writer: Writer | None = None
+        try:
+            writer = stack.enter_context(open_store(settings))
+        except StoreLocked as exc:
+            console.print(f"not stored: {exc}", markup=False)
+        all_sources = sources(Context(settings, StoredSpend(writer) if writer else _NothingToSpend()))
+        found = {source.name: source.discover() for source in all_sources}
+        able = [source for source in all_sources if found[source.name].ok]
+        first = {source.name: run_tick(source, settings.collectors.host_name, now_ms()) for source in able}
+        time.sleep(SECOND_LOOK_SECONDS)
+        ticks = {source.name: run_tick(source, settings.collectors.host_name, now_ms()) for source in able}
+        for source in all_sources:
+            source.close()
+        if writer:
+            for tick in (*first.values(), *ticks.values()):
+                writer.submit(Batch(tick.readings, tick.reports))
+    if as_json:
+        print(json.dumps(_as_json(first, ticks), indent=2))  # noqa: T201  the command's product
+    else:
+        _print_table(console, ticks, found)
+    return 0 if any(tick.report.outcome is Outcome.OK for tick in ticks.values()) else 1
+
+
+class _NothingToSpend:
+    """The ledger of a look without a store: no probe is sent."""
+
+    def reserve(self, endpoint: str, month: str, worst_case_usd: float, cap_usd: float) -> bool:
+        raise StoreError("the store is not open, so no probe is sent")
+
+    def settle(self, endpoint: str, month: str, reserved_usd: float, actual_usd: float) -> None:
+        raise StoreError("the store is not open")
+
+
+def _values(sample: Sample) -> dict[str, float]:
+    """The metrics a sample really has."""
+    names = (metric.name for metric in FAMILIES[sample.family].metrics)
+    return {name: value for name in names if (value := getattr(sample, name)) is not None}
+
+
+def _as_json(first: dict[str, Tick], ticks: dict[str, Tick]) -> list[dict[str, object]]:
+    answer: list[dict[str, object]] = []
+    for name, tick in ticks.items():
+        described = [reading for reading in first[name].readings if not isinstance(reading, Sample | LatencySample)]
+        for reading in (*described, *tick.readings):
+            if isinstance(reading, Sample):
+                answer += _metrics_as_json(name, reading)
+            else:
+                content = {f.name: _plain(getattr(reading, f.name)) for f in fields(reading)}
+                answer.append({"source": name, "reading": type(reading).__name__, **content})
+    return answer
+
+
+def _metrics_as_json(source: str, sample: Sample) -> list[dict[str, object]]:
+    return [
+        {
+            "source": source,
+            "family": sample.family,
+            "key": sample.key,
+            "observed_at_ms": sample.observed_at_ms,
+            "metric": metric,
+            "value": value,
+            "unit": "1" if metric.endswith("_ratio") else unit_of(metric).symbol,
+        }
+        for metric, value in _values(sample).items()
+    ]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _print_table(console: Console, ticks: dict[str, Tick], found: dict[str, Availability]) -> None:
+    table = Table("source", "what", "metric", "value")
+    for name, tick in ticks.items():
+        for sample in (reading for reading in tick.readings if isinstance(reading, Sample)):
+            for metric, value in _values(sample).items():
+                table.add_row(name, sample.key, metric, show(value, unit_of(metric)))
+    console.print(table)
+    for name, tick in ticks.items():
+        for report in tick.reports:
+            if report.error:
+                console.print(f"{name} {report.target}: {report.error}", markup=False)
+    for name, availability in found.items():
+        if not availability.ok:
+            console.print(f"{name}: {availability.reason}", markup=False)
+
+
+def doctor(settings: Settings) -> int:
+    """A line per source: PASS, WARN or FAIL, the reason and the remedy. 0 when at least one works."""
+    console = Console(soft_wrap=True)
+    table = Table("", "source", "reason", "remedy")
+    works = 0
+    for source in sources(Context(settings, _NothingToSpend())):
+        verdict, reason, remedy = _examine(source, settings)
+        works += verdict != "FAIL" and not reason.startswith("not here")
+        colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[verdict]
+        table.add_row(f"[{colour}]{verdict}[/]", source.name, escape(reason), escape(remedy))
+    console.print(table)
+    return 0 if works else 1
+
+
+def _examine(source: Source, settings: Settings) -> tuple[str, str, str]:
+    found = source.discover()
+    try:
+        if found.absent:
+            return "WARN", f"not here: {found.reason}", found.remedy
+        if not found.ok:
+            return "FAIL", found.reason, found.remedy
+        report = run_tick(source, settings.collectors.host_name, now_ms()).report
+    finally:
+        source.close()
+    if report.outcome is Outcome.FAILED:
+        return "FAIL", report.error, found.remedy
+    seen = f"{report.readings} readings in {report.duration_seconds * 1000:.0f} ms"
+    return ("WARN", found.reason, found.remedy) if found.remedy else ("PASS", found.reason or seen, "")

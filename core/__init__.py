@@ -1,0 +1,1 @@
+"""What can be measured, in which unit, under which name. Imports nothing of Vatio's."""

@@ -1,0 +1,337 @@
+"""Settings: arguments, then environment (``VATIO_…``, ``__`` nests), then a TOML file, then defaults.
+
+Nothing needs to be set. Units are part of the key's name. An unknown key, a wrong type or an
+impossible value raises ``ConfigError`` with one line: where, which key, what was expected.
+Every key is described in ``vatio.example.toml``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from core.errors import ConfigError
+from core.settings_error import PREFIX, Origins, one_line, unknown_key
+
+DEFAULT_FILE = "vatio.toml"
+FILE_VARIABLE = "VATIO_CONFIG"
+OTHER_VARIABLES = {FILE_VARIABLE, "VATIO_SAMPLES"}
+# Kubernetes and Docker links describe a service called "vatio" to every container beside it.
+_SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)$")
+
+
+def _not_a_string(value: object) -> object:
+    """TOML has numbers: ``"10s"`` or ``"0.12"`` in a number's place is a slip worth naming."""
+    if isinstance(value, str) and not _is_number(value):
+        raise ValueError("expected a plain number in the unit that the key names")
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _like(pattern: str, words: str) -> AfterValidator:
+    """Text of a certain form; the refusal says the form in words and does not repeat the text."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+_Number = Annotated[float, BeforeValidator(_not_a_string)]
+Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[_Number, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Url = Annotated[
+    str, _like(r"https?://[^\s/?#@]+(/[^\s?#]*)?", "http://host:port or https://... without credentials or query")
+]
+UrlPath = Annotated[str, _like(r"/[^\s?#]*", "a path that begins with / and has no query")]
+VariableName = Annotated[
+    str, _like(r"[A-Z][A-Z0-9_]*", "the NAME of an environment variable such as OPENAI_API_KEY, not the key itself")
+]
+
+
+class _Section(BaseModel):
+    """Base of every section: frozen, and no unknown key at any depth."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Site(_Section):
+    """Where the machine stands and what its electricity costs."""
+
+    name: Name = "this site"
+    time_zone: str = "UTC"
+    pue_ratio: Annotated[_Number, Field(ge=1, le=5)] | None = None
+    usd_per_kwh: NotNegative | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        if zone not in available_timezones():
+            raise ValueError("expected an IANA time zone such as America/Santiago")
+        return zone
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The reporting time zone."""
+        return ZoneInfo(self.time_zone)
+
+
+class StorageSettings(_Section):
+    """The database."""
+
+    url: str = "sqlite:///var/vatio.db"
+
+    @field_validator("url")
+    @classmethod
+    def _sqlite(cls, url: str) -> str:
+        if not url.startswith("sqlite:///"):
+            raise ValueError("expected sqlite:///path/to/file.db")
+        return url
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
+
+SourceName = Literal["nvidia", "amd", "cpu", "epyc", "host", "serving", "probe"]
+SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
+
+
+class CollectorSettings(_Section):
+    """How often to look, and how long to wait."""
+
+    interval_seconds: Annotated[_Number, Field(ge=0.5, le=300)] = 10.0
+    slow_interval_seconds: Annotated[_Number, Field(ge=5, le=3600)] = 60.0
+    deadline_seconds: Positive = 5.0
+    disabled: tuple[SourceName, ...] = ()
+    host_name: Name = Field(default_factory=socket.gethostname)
+    powercap_root: Path = Path("/sys/class/powercap")
+
+    @model_validator(mode="after")
+    def _deadline_fits(self) -> Self:
+        if self.deadline_seconds > self.interval_seconds and "deadline_seconds" in self.model_fields_set:
+            raise ValueError(
+                f"deadline_seconds = {self.deadline_seconds:g} exceeds interval_seconds = {self.interval_seconds:g}; "
+                "expected deadline <= interval"
+            )
+        return self
+
+    @property
+    def tick_deadline_seconds(self) -> float:
+        """The deadline in force: never longer than the interval, also where only the latter was set."""
+        return min(self.deadline_seconds, self.interval_seconds)
+
+
+class ServerTarget(_Section):
+    """An inference server to scrape, besides those found on loopback."""
+
+    url: Url
+    metrics_path: UrlPath = "/metrics"
+    api_key_env: VariableName | None = None
+    accelerators: tuple[Name, ...] = ()  # UUIDs, where process ids cannot tell
+
+
+class ServingSettings(_Section):
+    """Inference servers."""
+
+    discover: bool = True
+    loopback_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (8000, 8001, 8080, 8081, 30000)
+    max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
+    server: tuple[ServerTarget, ...] = ()
+
+
+class ProbeSettings(_Section):
+    """One endpoint that is measured by sending it requests. Costs money where tokens do."""
+
+    name: Name
+    url: Url
+    model: Name
+    api_key_env: VariableName | None = None
+    prompt: Annotated[str, Field(min_length=1, max_length=4000)] = "Count from one to ten."
+    max_tokens: Annotated[int, Field(ge=1, le=512)] = 16
+    interval_seconds: Annotated[_Number, Field(ge=1)] = 300.0
+    timeout_seconds: Annotated[_Number, Field(gt=0, le=300)] = 30.0
+    usd_per_million_input_tokens: NotNegative | None = None
+    usd_per_million_output_tokens: NotNegative | None = None
+    monthly_cap_usd: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _capped(self) -> Self:
+        prices = (self.usd_per_million_input_tokens, self.usd_per_million_output_tokens)
+        if any(price is None for price in prices) != all(price is None for price in prices):
+            raise ValueError("expected both usd_per_million_input_tokens and usd_per_million_output_tokens, or none")
+        if any(prices) and self.monthly_cap_usd is None:
+            raise ValueError("expected monthly_cap_usd, since this endpoint has a price")
+        if self.monthly_cap_usd is not None and prices[0] is None:
+            raise ValueError("expected both prices beside monthly_cap_usd; without them spend cannot be counted")
+        if self.timeout_seconds > self.interval_seconds:
+            raise ValueError("expected timeout_seconds <= interval_seconds")
+        return self
+
+
+class RentedPrice(_Section):
+    """Hardware paid by the hour; its electricity is inside the rent."""
+
+    kind: Literal["rented"]
+    applies_to: Literal["accelerator", "host"]
+    match: str = ""
+    usd_per_hour: NotNegative
+
+
+class OwnedPrice(_Section):
+    """Hardware that was bought; electricity comes on top unless hosting includes it."""
+
+    kind: Literal["owned"]
+    applies_to: Literal["accelerator", "host"]
+    match: str = ""
+    capex_usd: NotNegative
+    residual_usd: NotNegative = 0.0
+    life_years: Positive = 4.0
+    capital_cost_ratio: Annotated[_Number, Field(ge=0, le=1)] = 0.0
+    maintenance_ratio: Annotated[_Number, Field(ge=0, le=1)] = 0.0
+    hosting_usd_per_kw_month: NotNegative = 0.0
+    contracted_watts: NotNegative = 0.0
+    hosting_includes_electricity: bool = False
+
+    @model_validator(mode="after")
+    def _residual_below_capex(self) -> Self:
+        if self.residual_usd > self.capex_usd:
+            raise ValueError("expected residual_usd <= capex_usd")
+        return self
+
+
+HardwarePrice = Annotated[RentedPrice | OwnedPrice, Field(discriminator="kind")]
+
+
+class CostSettings(_Section):
+    """Prices. Without any, pages show energy and J per token and ask for a price."""
+
+    output_weight_ratio: Positive = 4.0
+    hardware: tuple[HardwarePrice, ...] = ()
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # a traceback must not repeat a pasted secret either
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    site: Site = Site()
+    storage: StorageSettings = StorageSettings()
+    collectors: CollectorSettings = Field(default_factory=CollectorSettings)
+    serving: ServingSettings = ServingSettings()
+    probe: tuple[ProbeSettings, ...] = ()
+    cost: CostSettings = CostSettings()
+    simulated: bool = False
+
+    @field_validator("probe")
+    @classmethod
+    def _told_apart(cls, probes: tuple[ProbeSettings, ...]) -> tuple[ProbeSettings, ...]:
+        if len({probe.name for probe in probes}) < len(probes):
+            raise ValueError("expected a different name in every [[probe]]")
+        return probes
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file; the file's content arrives as the init arguments."""
+        return (env_settings, init_settings)
+
+
+def load(path: str | Path | None = None) -> Settings:
+    """Read the settings once.
+
+    Args:
+        path: the TOML file; ``None`` means ``$VATIO_CONFIG``, else ``vatio.toml`` if there is one.
+
+    Raises:
+        ConfigError: one line that names file or variable, key and expectation.
+    """
+    named = path or os.environ.get(FILE_VARIABLE)
+    file = Path(named or DEFAULT_FILE)
+    content = _read(file) if named or file.exists() else {}
+    origins = Origins(str(file), content, {name for name in map(str.upper, os.environ) if name.startswith(PREFIX)})
+    try:
+        settings = Settings(**content)
+    except ValidationError as exc:
+        raise ConfigError(one_line(exc, Settings, origins)) from exc
+    except SettingsError as exc:
+        raise ConfigError(f'environment {_undecodable()}: expected JSON such as [1, 2] or {{"key": 1}}') from exc
+    _refuse_unknown_variables(settings, origins)
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise ConfigError(f"{file}: cannot be read ({reason}); expected a TOML file") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{file}: {exc}; expected TOML, see vatio.example.toml") from exc
+
+
+def _undecodable() -> str:
+    """The variable that is not the JSON it has to be; pydantic names only the section."""
+    source = EnvSettingsSource(Settings)
+    for name, value in source.env_vars.items():
+        source.env_vars = {name: value}
+        try:
+            source()
+        except SettingsError:
+            return name.upper()
+    return f"{PREFIX}*"
+
+
+def _refuse_unknown_variables(settings: Settings, origins: Origins) -> None:
+    """A misspelt section is no field of ours, so pydantic would pass it over in silence."""
+    secrets = {probe.api_key_env for probe in settings.probe} | {s.api_key_env for s in settings.serving.server}
+    for name in sorted(set(origins.variables) - OTHER_VARIABLES - secrets):
+        where = name.removeprefix(PREFIX).lower().split("__")
+        if where[0] not in Settings.model_fields and not _SERVICE_LINK.search(name):
+            raise ConfigError(f"environment {name}: {where[0]}: {unknown_key(where[:1], Settings)}")
