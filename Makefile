@@ -8,13 +8,13 @@ CODE := app.py core collectors storage analytics charts pages benchmarks tests
 .DEFAULT_GOAL := run
 
 run: .venv/.user  ## collect from this machine and show it
-	@PORT=$(PORT) $(BIN)/honcho --no-colour start
+	@STREAMLIT_SERVER_PORT=$(PORT) $(BIN)/honcho --no-colour start
 
 demo: export VATIO_SIMULATED := true
 demo: export VATIO_STORAGE__URL := sqlite:///var/demo.db
 demo: export VATIO_COLLECTORS__HOST_NAME := demo-host
 demo: .venv/.user  ## the same with a simulated fleet in a database of its own
-	@PORT=$(PORT) $(BIN)/honcho --no-colour start
+	@STREAMLIT_SERVER_PORT=$(PORT) $(BIN)/honcho --no-colour start
 
 setup: .venv/.user  ## the environment alone
 

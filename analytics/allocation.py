@@ -97,8 +97,8 @@ def _uses_of(window: Window, target_id: int, on_target: pd.DataFrame, output_wei
     target = window.entity(target_id)
     host = str(target["host"])
     accelerators = _accelerators(window, host)
-    begins = _ms(on_target["valid_from_at"]).clip(lower=window.start_ms)
-    ends = _ms(on_target["valid_to_at"].fillna(pd.Timestamp(window.end_ms, unit="ms", tz="UTC"))).clip(
+    begins = queries.epoch_ms(on_target["valid_from_at"]).clip(lower=window.start_ms)
+    ends = queries.epoch_ms(on_target["valid_to_at"].fillna(pd.Timestamp(window.end_ms, unit="ms", tz="UTC"))).clip(
         upper=window.end_ms
     )
     cuts = sorted({*begins, *ends})
@@ -126,10 +126,6 @@ def _uses_of(window: Window, target_id: int, on_target: pd.DataFrame, output_wei
                 quality=energy.quality,
                 coverage_ratio=energy.coverage_ratio,
             )
-
-
-def _ms(times: pd.Series[pd.Timestamp]) -> pd.Series[int]:
-    return times.dt.as_unit("ms").astype("int64")
 
 
 def _title(target: pd.Series[Any]) -> str:
@@ -172,7 +168,7 @@ def _of(window: Window, entity_id: int, counter_label: str, start_ms: int, end_m
     samples = window.samples.get(entity_id)
     if samples is None:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
-    at_ms = _ms(samples["observed_at"])
+    at_ms = queries.epoch_ms(samples["observed_at"])
     return window_energy(samples[(at_ms >= start_ms) & (at_ms < end_ms)], counter_label, start_ms, end_ms)
 
 

@@ -38,7 +38,7 @@ def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_
         end_ms: window end.
     """
     window_seconds = (end_ms - start_ms) / 1000
-    at = samples["observed_at"].to_numpy().astype("datetime64[ms]").astype("int64") / 1000
+    at = queries.epoch_ms(samples["observed_at"]).to_numpy() / 1000
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
     observed = formulas.from_counter(at, samples["energy_joules_total"].to_numpy(dtype="float64"))
     label, quality = counter_label, Quality.MEASURED

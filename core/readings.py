@@ -98,7 +98,7 @@ class AcceleratorSample:
     ecc_corrected_errors_total: int | None = counter("Corrected memory errors since driver load.", "nvidia amd")
     ecc_uncorrected_errors_total: int | None = counter("Uncorrected memory errors since driver load.", "nvidia amd")
     remapped_rows_total: int | None = counter("Memory rows replaced by spares.", "nvidia")
-    retired_pages_total: int | None = counter("Memory pages taken out of use.", "amd")
+    retired_pages_total: int | None = counter("Memory pages taken out of use.", "nvidia amd")
     row_remap_state: int | None = state(
         "Bit 0: a reset is pending; bit 1: remapping failed (replace the board).", "nvidia"
     )

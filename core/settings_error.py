@@ -95,7 +95,7 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
 
 def unknown_key(where: list[str], settings: type[BaseModel]) -> str:
     """The complaint about a key that does not exist, with the one that was probably meant."""
-    near = difflib.get_close_matches(where[-1], _siblings(settings, where[:-1]), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(where[-1], _siblings(settings, where[:-1]), n=1)
     return "unknown key; " + (f"expected {near[0]}?" if near else "see vatio.example.toml")
 
 

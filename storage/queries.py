@@ -41,6 +41,12 @@ def _times(at_ms: pd.Series[Any]) -> pd.Series[Any]:
     return pd.to_datetime(at_ms.astype("Int64"), unit="ms", utc=True)
 
 
+def epoch_ms(times: pd.Series[Any]) -> pd.Series[int]:
+    """Unix milliseconds of a column of UTC times, the way back from ``*_at``."""
+    milliseconds: pd.Series[int] = times.dt.as_unit("ms").astype("int64")
+    return milliseconds
+
+
 def _floats(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     for name in columns:
         frame[name] = frame[name].astype("float64")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from core.catalog import FAMILIES
+from core.errors import StoreError, StoreLocked
+from storage import migrate, schema
+from storage.engine import exclusive, reader_engine, writer_engine
+
+
+def test_upgrade_from_empty_equals_the_metadata(tmp_path: Path):
+    engine = writer_engine(tmp_path / "a.db")
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_tables_are_strict_and_facts_have_no_rowid(tmp_path: Path):
+    engine = writer_engine(tmp_path / "a.db")
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT name, wr, strict FROM pragma_table_list WHERE schema = 'main'")).all()
+    tables = {name: (wr, strict) for name, wr, strict in rows if not name.startswith(("sqlite_", "alembic_"))}
+    assert set(tables) == set(schema.metadata.tables)
+    assert all(strict for _, strict in tables.values())
+    assert all(tables[table.name][0] for table in schema.samples.values())
+
+
+def test_every_metric_has_its_column():
+    for name, family in FAMILIES.items():
+        assert {metric.name for metric in family.metrics} <= set(schema.samples[name].columns.keys())
+
+
+def test_upgrade_twice_changes_nothing(tmp_path: Path):
+    engine = writer_engine(tmp_path / "a.db")
+    migrate.upgrade(engine)
+    migrate.upgrade(engine)
+    assert inspect(engine).has_table("accelerator_sample")
+
+
+def test_the_last_revision_can_be_taken_back(tmp_path: Path):
+    engine = writer_engine(tmp_path / "a.db")
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        command.downgrade(migrate._config(connection), "-1")
+    assert not inspect(engine).has_table("accelerator_sample")
+
+
+def test_a_database_of_a_newer_release_is_refused(tmp_path: Path):
+    engine = writer_engine(tmp_path / "a.db")
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match=r"revision 9999.*install that release"):
+        migrate.upgrade(engine)
+
+
+def test_the_reader_cannot_write(tmp_path: Path):
+    migrate.upgrade(writer_engine(tmp_path / "a.db"))
+    with reader_engine(tmp_path / "a.db").connect() as connection, pytest.raises(Exception, match="readonly"):
+        connection.execute(text("DELETE FROM entity"))
+
+
+def test_no_database_is_said_in_one_line(tmp_path: Path):
+    with pytest.raises(StoreError, match="start the collector daemon"):
+        reader_engine(tmp_path / "none.db")
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path):
+    refused = pytest.raises(StoreLocked, match=r"another Vatio daemon \(process \d+\)")
+    with exclusive(tmp_path / "a.db"), refused, exclusive(tmp_path / "a.db"):
+        pass
+    with exclusive(tmp_path / "a.db"):
+        pass
