@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 HISTORY_SECONDS = 24 * 3600
 SECOND_LOOK_SECONDS = 1.0
+NOT_HERE = "not here"
 
 
 @contextlib.contextmanager
@@ -199,15 +200,14 @@ def _print_table(console: Console, ticks: dict[str, Tick], found: dict[str, Avai
 
 def doctor(settings: Settings) -> int:
     """A line per source: PASS, WARN or FAIL, the reason and the remedy. 0 when at least one works."""
-    console = Console(soft_wrap=True)
-    table = Table("", "source", "reason", "remedy")
-    works = 0
+    console = Console(soft_wrap=True, highlight=False)
+    works = False
     for source in sources(Context(settings, _NothingToSpend())):
         verdict, reason, remedy = _examine(source, settings)
-        works += verdict != "FAIL" and not reason.startswith("not here")
+        works |= verdict == "PASS" or (verdict == "WARN" and not reason.startswith(NOT_HERE))
         colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[verdict]
-        table.add_row(f"[{colour}]{verdict}[/]", source.name, escape(reason), escape(remedy))
-    console.print(table)
+        remedy = f" -> {remedy}" if remedy else ""
+        console.print(f"[{colour}]{verdict}[/] {source.name:8} {escape(reason + remedy)}")
     return 0 if works else 1
 
 
@@ -215,7 +215,7 @@ def _examine(source: Source, settings: Settings) -> tuple[str, str, str]:
     found = source.discover()
     try:
         if found.absent:
-            return "WARN", f"not here: {found.reason}", found.remedy
+            return "WARN", f"{NOT_HERE}: {found.reason}", found.remedy
         if not found.ok:
             return "FAIL", found.reason, found.remedy
         report = run_tick(source, settings.collectors.host_name, now_ms()).report
