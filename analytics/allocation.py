@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Engine
 
 from analytics.efficiency import WindowEnergy, window_energy
 from analytics.formulas.cost import shares, weighted_tokens
 from analytics.formulas.energy import Quality, worst
 from storage import queries
+from storage.engine import Store
 
 MS_PER_HOUR = 3_600_000
 TOKEN_COUNTERS = ["prompt_tokens_total", "cached_prompt_tokens_total", "generation_tokens_total"]
@@ -60,7 +60,7 @@ class Window:
     samples: dict[int, pd.DataFrame]
 
     @classmethod
-    def read(cls, engine: Engine, start_ms: int, end_ms: int) -> Window:
+    def read(cls, engine: Store, start_ms: int, end_ms: int) -> Window:
         """Read a window of the store."""
         raw = [queries.raw(engine, family, ENERGY, None, start_ms, end_ms) for family in ("accelerator", "cpu")]
         return cls(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine
 
 from analytics.allocation import Use, Window, uses
 from analytics.formulas import cost as formulas
@@ -20,6 +19,7 @@ from analytics.prices import HourlyPrice, hourly_price
 from core.settings import Settings
 from core.units import show, unit_of
 from storage import queries
+from storage.engine import Store
 
 NO_PRICE = "no hardware price in the settings: add a [[cost.hardware]] entry"
 NO_TARIFF = "no electricity price in the settings: set site.usd_per_kwh"
@@ -76,7 +76,7 @@ class _Charge:
     terms: tuple[Term, ...]
 
 
-def deployment_costs(engine: Engine, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
+def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
     """Cost of every deployment that was seen, dearest first, unknown ones last."""
     window = Window.read(engine, start_ms, end_ms)
     by_deployment: dict[int, list[Use]] = {}
@@ -94,7 +94,7 @@ def deployment_costs(engine: Engine, settings: Settings, start_ms: int, end_ms: 
     return sorted(costs, key=lambda cost: (cost.total_usd is None, -(cost.total_usd or 0.0), cost.key))
 
 
-def unjoined(engine: Engine, start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def unjoined(engine: Store, start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Deployments without hardware and accelerators without a deployment; listed, never dropped.
 
     Returns:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Engine
 
 from analytics.formulas import energy as formulas
 from analytics.formulas.energy import Quality
 from storage import queries
+from storage.engine import Store
 
 IDLE_LOOKBACK_MS = 300_000
 BUSY_RATIO = 0.01  # under this for the whole look-back, without server metrics: not working
@@ -55,7 +55,7 @@ def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_
     return WindowEnergy(formulas.filled_joules(observed, window_seconds), label, Quality.ESTIMATED, coverage)
 
 
-def energy(engine: Engine, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
+def energy(engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
     """Energy per accelerator or CPU socket over a window.
 
     Returns:
@@ -70,7 +70,7 @@ def energy(engine: Engine, family: str, entity_ids: Sequence[int] | None, start_
     return frame.astype({"entity_id": "int64", "energy_joules": "float64", "coverage_ratio": "float64"})
 
 
-def accelerator_states(engine: Engine, now_ms: int, *, stale_after_ms: int = 60_000) -> pd.DataFrame:
+def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_000) -> pd.DataFrame:
     """What each accelerator does: ``active``, ``parked`` (held, no work), ``free`` (nobody holds it), ``off``.
 
     A device that serves a known deployment is judged by that server's requests and tokens, any other
@@ -100,7 +100,7 @@ def accelerator_states(engine: Engine, now_ms: int, *, stale_after_ms: int = 60_
     return pd.DataFrame(rows, columns=["entity_id", "state", "basis"])
 
 
-def _serving_accelerators(engine: Engine, since_ms: int, now_ms: int) -> dict[int, bool]:
+def _serving_accelerators(engine: Store, since_ms: int, now_ms: int) -> dict[int, bool]:
     """Accelerators with a deployment that reports, and whether any of theirs had work to do."""
     metrics = ["running_requests", "waiting_requests", "generation_tokens_total"]
     work = queries.read(engine, "deployment", metrics, None, since_ms, now_ms + 1, now_ms + 1 - since_ms)

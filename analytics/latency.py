@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import Engine
 
 from analytics.formulas.latency import LEAST_FOR_P99, histogram_quantile, in_last_bucket
 from storage import queries
+from storage.engine import Store
 
 QUANTILES = (0.50, 0.95, 0.99)
 _NAMES = {q: f"p{round(q * 100)}" for q in QUANTILES}
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def quantiles(
-    engine: Engine,
+    engine: Store,
     entity_ids: Sequence[int] | None,
     kind: str,
     start_ms: int,

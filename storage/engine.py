@@ -15,6 +15,9 @@ from core.errors import StoreError, StoreLocked
 
 BUSY_TIMEOUT_MS = 5_000
 
+Store = Engine
+"""What ``storage.queries`` reads from; those who ask the questions need not know what it is made of."""
+
 
 def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...]) -> Engine:
     engine = create_engine(f"sqlite:///file:{path.resolve()}?mode={mode}&uri=true")
