@@ -4,7 +4,7 @@ BIN := .venv/bin
 PORT ?= 8501
 CODE := app.py core collectors storage analytics charts pages benchmarks tests
 
-.PHONY: run demo setup test test-servers check bench clean
+.PHONY: run demo setup test test-servers check docs bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/.user  ## collect from this machine and show it
@@ -25,6 +25,9 @@ test: .venv/.dev  ## every test but those that need real inference servers
 test-servers: .venv/.dev  ## against real vLLM and llama-server on CPU; the first run installs them
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m pytest -m servers tests/servers
+
+docs: .venv/.dev  ## what is generated from the code
+	@$(BIN)/python -m core.reference > docs/metrics.md
 
 check: .venv/.dev  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check $(CODE)

@@ -44,16 +44,13 @@ def _amd(context: Context) -> Source:
     return _child("amd", context, partial(AmdSource, context.host, _slow(context)))
 
 
-def _epyc(context: Context) -> Source:
-    from collectors.sources.epyc import EpycSource
-
-    return _child("epyc", context, partial(EpycSource, context.host))
-
-
 def _cpu(context: Context) -> Source:
     from collectors.sources.cpu import CpuSource
+    from collectors.sources.epyc import EpycSource
+    from collectors.sources.sockets import SocketsSource
 
-    return CpuSource(context.host, powercap_root=context.settings.collectors.powercap_root)
+    kernel = CpuSource(context.host, powercap_root=context.settings.collectors.powercap_root)
+    return SocketsSource(kernel, _child("epyc", context, partial(EpycSource, context.host)))
 
 
 def _host(context: Context) -> Source:
@@ -99,7 +96,6 @@ FACTORIES: dict[str, Callable[[Context], Source]] = {
     "nvidia": _nvidia,
     "amd": _amd,
     "cpu": _cpu,
-    "epyc": _epyc,
     "host": _host,
     "serving": _serving,
     "probe": _probe,

@@ -105,7 +105,7 @@ class AcceleratorSample:
     recovery_action: int | None = state(
         "What the driver asks for: 0 nothing, 1 GPU reset, 2 node reboot, 3-7 see docs.", "nvidia"
     )
-    pcie_rx_bytes_total: float | None = counter("Bytes received over PCIe.", "nvidia amd")
+    pcie_rx_bytes_total: float | None = counter("Bytes received over PCIe.", "nvidia")
     pcie_tx_bytes_total: float | None = counter("Bytes sent over PCIe.", "nvidia")
     pcie_rx_bytes_per_second: float | None = gauge("PCIe receive rate sampled by the driver.", "nvidia")
     pcie_tx_bytes_per_second: float | None = gauge("PCIe send rate sampled by the driver.", "nvidia")
@@ -128,11 +128,11 @@ class CpuSample:
     observed_at_ms: int
 
     utilization_ratio: float | None = gauge("Share of time not idle, over the socket's logical CPUs.", "cpu")
-    power_watts: float | None = gauge("Package power over the last interval, or as the socket reports it.", "cpu epyc")
-    energy_joules_total: float | None = counter("Package energy, wrap-around removed (RAPL or E-SMI).", "cpu epyc")
+    power_watts: float | None = gauge("Package power over the last interval, or as the socket reports it.", "cpu")
+    energy_joules_total: float | None = counter("Package energy, wrap-around removed (RAPL or E-SMI).", "cpu")
     dram_energy_joules_total: float | None = counter("DRAM domain energy where the socket has one (not on AMD).", "cpu")
-    power_limit_watts: float | None = gauge("Socket power cap in force.", "epyc")
-    temperature_celsius: float | None = gauge("Package temperature (coretemp, k10temp or E-SMI).", "cpu epyc")
+    power_limit_watts: float | None = gauge("Socket power cap in force.", "cpu")
+    temperature_celsius: float | None = gauge("Package temperature (coretemp, k10temp or E-SMI).", "cpu")
     frequency_hertz: float | None = gauge("Mean clock of the socket's cores.", "cpu")
 
 

@@ -127,7 +127,7 @@ class StorageSettings(_Section):
         return Path(self.url.removeprefix("sqlite:///"))
 
 
-SourceName = Literal["nvidia", "amd", "cpu", "epyc", "host", "serving", "probe"]
+SourceName = Literal["nvidia", "amd", "cpu", "host", "serving", "probe"]
 SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
 
 
