@@ -22,7 +22,7 @@ import psutil
 from benchmarks.page import serve_page
 from benchmarks.processes import Usage, running, watch
 from core.catalog import FAMILIES
-from tests.stubs.nvml_host import NvmlHost
+from tests.stubs.nvml_host import NvmlHost, h100_host
 
 ROOT = Path(__file__).parent.parent
 WARM_UP_SECONDS = 12.0
@@ -77,7 +77,7 @@ def vatio(scratch: Path, interval_seconds: float, seconds: float, *, gpus: bool)
             f"[collectors]\ninterval_seconds = {interval_seconds}\n"
             f"[serving]\nloopback_ports = [{port}]\n"
         )
-        env = NvmlHost(folder / "nvml").env if gpus else {}
+        env = NvmlHost(folder, h100_host(8)).env if gpus else {}
         command = [sys.executable, "-m", "collectors", "--config", str(config), "run"]
         root = stack.enter_context(running(command, env=env, cwd=ROOT))
         return _measure(name, interval_seconds, [root], seconds, lambda: _stored_by_vatio(folder / "vatio.db"))

@@ -17,8 +17,8 @@ from collectors.registry import Context, sources
 from core.catalog import FAMILIES
 from core.readings import LatencySample, Reading, Sample
 from core.settings import Settings
-from tests.stubs.amdsmi_host import AmdsmiHost
-from tests.stubs.nvml_host import NvmlHost
+from tests.stubs.amdsmi_host import AmdsmiHost, mi300x_host
+from tests.stubs.nvml_host import NvmlHost, h100_host
 
 TICKS = 40
 PAUSE_SECONDS = 0.15  # a source may refuse to divide by too short an interval
@@ -84,8 +84,8 @@ def all_sources(scratch: Path) -> Iterator[TickCost]:
             if cost := measure(here[name], what):
                 yield cost
         for name, host, what in (
-            ("nvidia", NvmlHost(scratch / "nvml"), "8 x H100, stub driver"),
-            ("amd", AmdsmiHost(scratch / "amdsmi"), "8 x MI300X, stub driver"),
+            ("nvidia", NvmlHost(scratch, h100_host(8)), "8 x H100, stub driver"),
+            ("amd", AmdsmiHost(scratch, mi300x_host(live=1)), "8 x MI300X, stub driver"),
         ):
             before = dict(os.environ)
             os.environ.update(host.env)

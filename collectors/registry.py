@@ -16,7 +16,7 @@ from collectors.child import ChildSource
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from collectors.sources.probe import SpendLedger
+    from collectors.sources.probe.source import SpendLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +33,28 @@ class Context:
 
 
 def _nvidia(context: Context) -> Source:
-    from collectors.sources.nvidia import NvidiaSource
+    from collectors.sources.nvidia.source import NvidiaSource
 
     return _child("nvidia", context, partial(NvidiaSource, context.host, _slow(context)))
 
 
 def _amd(context: Context) -> Source:
-    from collectors.sources.amd import AmdSource
+    from collectors.sources.amd.source import AmdSource
 
     return _child("amd", context, partial(AmdSource, context.host, _slow(context)))
 
 
 def _cpu(context: Context) -> Source:
-    from collectors.sources.cpu import CpuSource
-    from collectors.sources.epyc import EpycSource
-    from collectors.sources.sockets import SocketsSource
+    from collectors.sources.amd.epyc import EpycSource
+    from collectors.sources.machine.cpu import CpuSource
+    from collectors.sources.machine.sockets import SocketsSource
 
     kernel = CpuSource(context.host, powercap_root=context.settings.collectors.powercap_root)
     return SocketsSource(kernel, _child("epyc", context, partial(EpycSource, context.host)))
 
 
 def _host(context: Context) -> Source:
-    from collectors.sources.host import HostSource
+    from collectors.sources.machine.host import HostSource
 
     return HostSource(context.host)
 
@@ -73,7 +73,7 @@ def _serving(context: Context) -> Source:
 
 
 def _probe(context: Context) -> Source:
-    from collectors.sources.probe import ProbeSource
+    from collectors.sources.probe.source import ProbeSource
 
     return ProbeSource(context.settings.probe, context.host, context.ledger)
 

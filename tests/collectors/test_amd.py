@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from collectors.child import ChildSource
-from collectors.sources import rocm
-from collectors.sources.amd import AmdSource
-from collectors.sources.amd_tables import (
+from collectors.sources.amd import rocm
+from collectors.sources.amd.source import AmdSource
+from collectors.sources.amd.tables import (
     EnergyCounter,
     ThrottleCounter,
     independent_reasons,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collectors.sources.cpu import CpuSource
+from collectors.sources.machine.cpu import CpuSource
 from core.errors import SourceUnavailable
 from core.readings import CpuSample, Entity
 from tests.collectors.machine import UJ, Clock, Machine, write

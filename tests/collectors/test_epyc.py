@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collectors.child import ChildSource
-from collectors.sources.epyc import EpycSource, leading_number
+from collectors.sources.amd.epyc import EpycSource, leading_number
 from core.catalog import FAMILIES
 from core.errors import SourceUnavailable
 from core.metric import Kind

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from collectors.sources.cgroup import limits
-from collectors.sources.host import HostSource
+from collectors.sources.machine.cgroup import limits
+from collectors.sources.machine.host import HostSource
 from core.errors import SourceUnavailable
 from core.readings import Entity, HostSample
 from tests.collectors.machine import Machine, write

@@ -16,9 +16,9 @@ from typing import TypeVar
 import pytest
 
 from collectors.child import ChildSource
-from collectors.sources.nvidia import NvidiaSource
-from collectors.sources.nvml_device import throttle_of
-from collectors.sources.nvml_xid import XIDS
+from collectors.sources.nvidia.device import throttle_of
+from collectors.sources.nvidia.source import NvidiaSource
+from collectors.sources.nvidia.xid import XIDS
 from core.catalog import FAMILIES
 from core.errors import DeadlineExceeded, SourceUnavailable
 from core.metric import Kind

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from collectors.base import next_tick
-from collectors.sources.completion import REASON_LIMIT, Answer, presentable
-from collectors.sources.probe import ProbeSource
+from collectors.sources.probe.completion import REASON_LIMIT, Answer, presentable
+from collectors.sources.probe.source import ProbeSource
 from core.errors import CollectorError, StoreError
 from core.readings import Entity, Outcome, ProbeSample, Reading, TargetReport
 from core.settings import ProbeSettings
@@ -502,7 +502,7 @@ def test_the_deadline_is_over_all_whatever_trickles(script: Script, progress: st
 
 
 def test_a_slow_error_body_does_not_hide_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collectors.sources.completion._ERROR_BODY_SECONDS", 0.2)
+    monkeypatch.setattr("collectors.sources.probe.completion._ERROR_BODY_SECONDS", 0.2)
     script = Script([b" ", 0.05], 500, {"Content-Type": "application/json"}, forever=True)
     assert ask_once(script, timeout_seconds=10).error == "HTTP 500"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.sources import rapl
-from collectors.sources.rapl import RaplReader
+from collectors.sources.machine import rapl
+from collectors.sources.machine.rapl import RaplReader
 from tests.collectors.machine import UJ, Clock, Machine, write
 
 RANGE = 65_532_610_987  # µJ, the usual 32-bit register

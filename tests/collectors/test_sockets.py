@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from collectors.base import Availability
-from collectors.sources.sockets import RETRY_SECONDS, SocketsSource
+from collectors.sources.machine.sockets import RETRY_SECONDS, SocketsSource
 from core.errors import SourceUnavailable
 from core.readings import CpuSample, Entity, Outcome, Reading, TargetReport
 

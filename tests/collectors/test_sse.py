@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.sources.sse import EventParser
+from collectors.sources.probe.sse import EventParser
 
 
 def parse(*chunks: bytes) -> list[str]:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from collectors.base import Availability, Source
-from collectors.sources.amd import AmdSource
-from collectors.sources.epyc import EpycSource
+from collectors.sources.amd.epyc import EpycSource
+from collectors.sources.amd.source import AmdSource
 from tests.stubs.build import shared_library
 
 Scenario = dict[str, object]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from collectors.base import Availability
-from collectors.sources.nvidia import NvidiaSource
+from collectors.sources.nvidia.source import NvidiaSource
 from core.readings import Reading
 from tests.stubs.build import shared_library
 

@@ -10,7 +10,7 @@ import pytest
 
 from collectors.sources.fetch import Answer, Failure, Fetcher, Request
 from core.errors import CollectorError
-from tests.fixtures.metrics_server import HOSTILE, MetricsServer
+from tests.fixtures.metrics_server import HOSTILE, SLOW, MetricsServer
 
 MIB = 1 << 20
 KEY = "sk-very-secret-0123456789"
@@ -18,9 +18,9 @@ REASONS = {
     "declares 200 MB": "body exceeds 16 MiB",
     "200 MB": "body exceeds 16 MiB",
     "endless": "body exceeds 16 MiB",
-    "trickle body": "no complete answer within 0.5 s",
-    "trickle headers": "no complete answer within 0.5 s",
-    "silent": "no complete answer within 0.5 s",
+    "trickle body": "no complete answer within 1 s",
+    "trickle headers": "no complete answer within 1 s",
+    "silent": "no complete answer within 1 s",
     "endless headers": "not a valid HTTP answer, or broken off",
     "hangs up": "not a valid HTTP answer, or broken off",
     "echo": "not a valid HTTP answer, or broken off",
@@ -34,7 +34,7 @@ REASONS = {
 @pytest.fixture(scope="module")
 def fetcher():
     """One for all tests, as in a daemon: nothing a server did may leave a trace."""
-    fetcher = Fetcher(deadline_seconds=0.5, max_body_bytes=16 * MIB)
+    fetcher = Fetcher(deadline_seconds=5, max_body_bytes=16 * MIB)
     yield fetcher
     fetcher.close()
     fetcher.close()
@@ -57,8 +57,8 @@ def test_what_a_hostile_server_costs_is_one_failure_of_its_own(fetcher, server, 
         server.mode = mode
         requests = [Request(f"{server.url}/metrics"), Request(f"{other.url}/metrics")]
         began = time.perf_counter()
-        bad, good = fetcher.fetch_all(requests)
-        assert time.perf_counter() - began < 2
+        bad, good = fetcher.fetch_all(requests, 1.0 if mode in SLOW else None)
+        assert time.perf_counter() - began < 4
         assert isinstance(bad, Failure)
         assert bad.reason == REASONS[mode]
         assert isinstance(good, Answer)
@@ -116,6 +116,8 @@ def test_connections_are_kept_and_renewed(fetcher, server):
     server.stop()
     server.start()
     assert isinstance(only(fetcher, request), Answer)
+    server.mode = "hangs up once"
+    assert isinstance(only(fetcher, request), Answer)
 
 
 def test_redirects_within_the_server_are_followed_with_the_key(fetcher, server, monkeypatch):
@@ -144,9 +146,9 @@ def test_what_is_sent(fetcher, server, monkeypatch):
 def test_the_key_is_in_no_reason(fetcher, server, monkeypatch, mode):
     monkeypatch.setenv("SERVER_KEY", KEY)
     server.mode = mode
-    answer = only(fetcher, Request(f"{server.url}/metrics", "SERVER_KEY"))
+    (answer,) = fetcher.fetch_all([Request(f"{server.url}/metrics", "SERVER_KEY")], 0.5 if mode in SLOW else None)
     assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}"
-    assert KEY not in repr(answer) or isinstance(answer, Answer)
+    assert isinstance(answer, Answer) or KEY not in repr(answer)
 
 
 def test_a_refused_key_is_named_by_its_variable(fetcher, server, monkeypatch):

@@ -7,6 +7,8 @@ import sys
 import textwrap
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -62,9 +64,12 @@ SERVER = """
         context = multiprocessing.get_context(sys.argv[1])
         mine, theirs = context.Pipe()
         workers = [context.Process(target=listen, args=(theirs,)), context.Process(target=time.sleep, args=(60,))]
+        if sys.argv[2:]:
+            workers.append(context.Process(target=listen, args=(theirs,)))
         for worker in workers:
             worker.start()
-        print(mine.recv(), os.getpid(), *(worker.pid for worker in workers), flush=True)
+        ports = [mine.recv() for _ in workers[1:]]
+        print(*ports, os.getpid(), *(worker.pid for worker in workers), flush=True)
         time.sleep(60)
 """
 
@@ -113,6 +118,23 @@ def test_what_launched_two_servers_belongs_to_neither(scripts):
         assert other_main in found[other_port].pids
         assert not found[port].pids & found[other_port].pids
         assert launcher not in found[port].pids | found[other_port].pids
+
+
+def test_a_program_that_forks_two_servers_belongs_to_neither(scripts):
+    with running(sys.executable, str(scripts / "server.py"), "fork", "two") as (_, [[*ports, main, one, _, two]]):
+        found = processes_behind(ports)
+        assert sorted(found[port].pids for port in ports) in ([{one}, {two}], [{two}, {one}])
+        assert main not in found[ports[0]].pids | found[ports[1]].pids
+        assert main in processes_behind(ports[:1])[ports[0]].pids  # as far as is known there is but one
+
+
+def test_a_titled_worker_was_not_forked_from_another_program():
+    def process(exe: str, *words: str) -> Any:
+        return SimpleNamespace(exe=lambda: exe, cmdline=lambda: list(words))
+
+    worker = process("/usr/bin/python3", "ray::Worker")
+    assert listeners._forked(worker, process("/usr/bin/python3", "python3", "serve.py"))
+    assert not listeners._forked(worker, process("/opt/raylet", "raylet"))
 
 
 def test_a_shell_is_not_part_of_the_server(scripts):

@@ -24,7 +24,7 @@ from core.readings import (
 )
 from core.settings import ServerTarget
 from tests.collectors.serving.pages import llama_page, llama_pages, monotonic_header, recorded, vllm_page
-from tests.fixtures.metrics_server import HOSTILE, MetricsServer
+from tests.fixtures.metrics_server import HARMLESS, HOSTILE, SLOW, MetricsServer
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -238,6 +238,16 @@ def test_a_restart_whose_totals_passed_the_old_ones_is_seen_by_its_start(build, 
     assert len(of(Event, readings)) == 1
     assert generated(samples) == [100, 0, 500]
     assert ttft(readings)[0].increments == (2, 0, 0)
+
+
+def test_the_zeros_of_a_restart_come_after_the_last_sample_whatever_the_servers_clock_says(build, server):
+    source = build([server.port])
+    server.show(vllm_page(generated=100))
+    samples = of(DeploymentSample, collect(source))
+    time.sleep(0.02)
+    server.show(vllm_page(generated=500, started=time.time() - 1000))
+    samples += of(DeploymentSample, collect(source))
+    assert generated(samples) == [100, 0, 500]
 
 
 def test_a_restart_is_seen_by_counters_that_fell(build, server):
@@ -515,8 +525,8 @@ REASONS = {
     "200 MB": "body exceeds 16 MiB",
     "endless": "body exceeds 16 MiB",
     "random bytes": "not a metrics page: binary data",
-    "trickle body": "no complete answer within 0.5 s",
-    "trickle headers": "no complete answer within 0.5 s",
+    "trickle body": "no complete answer within 0.7 s",
+    "trickle headers": "no complete answer within 0.7 s",
     "HTML": "not a metrics page: HTML",
     "JSON": "not a metrics page: JSON",
     "empty": "not a metrics page: empty",
@@ -527,20 +537,20 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("mode", HOSTILE)
+@pytest.mark.parametrize("mode", sorted(set(HOSTILE) - HARMLESS))
 def test_each_kind_of_trouble_is_one_failed_tick_of_its_target(build, server, monkeypatch, mode):
     monkeypatch.setenv("SERVER_KEY", "sk-very-secret")
     with MetricsServer(vllm_page()) as hostile:
         source = build(
             targets=[ServerTarget(url=server.url), ServerTarget(url=hostile.url, api_key_env="SERVER_KEY")],
-            deadline_seconds=0.5,
+            deadline_seconds=0.7 if mode in SLOW else 5.0,
         )
         assert [report.outcome for report in of(TargetReport, collect(source))] == [Outcome.OK] * 2
         hostile.mode = mode
         server.show(vllm_page(generated=8, ttft=(1, 1, 1)))
         began = time.perf_counter()
         readings = collect(source)
-        assert time.perf_counter() - began < 3
+        assert time.perf_counter() - began < 4
         good, bad = of(TargetReport, readings)
         assert good.outcome is Outcome.OK
         assert bad.outcome is Outcome.FAILED
@@ -562,12 +572,3 @@ def test_names_from_outside_are_made_presentable(build, server):
     key = one(DeploymentSample, collect(build([server.port]))).key
     assert key.startswith(f'{server.url} ab"xxx')
     assert len(key) == len(server.url) + 1 + 200
-
-
-def test_models_without_end_do_not_fill_the_memory(build, server):
-    source = build([server.port])
-    for tick in range(40):
-        server.show("".join(vllm_page(model=f"m{tick}-{n}", started=None) for n in range(50)))
-        collect(source)
-    (endpoint,) = source._endpoints
-    assert len(endpoint.server._deployments) < 1200

@@ -1,7 +1,7 @@
 """NVIDIA GPUs and MIG instances, through NVML and its binding ``pynvml`` (nvidia-ml-py).
 
 This file decides when to look and what to do when a GPU is gone; ``nvml`` sorts the driver's errors,
-``nvml_identity`` says who is there, ``nvml_device`` reads values, ``nvml_gpm`` profiles, ``nvml_xid``
+``identity`` says who is there, ``device`` reads values, ``gpm`` profiles, ``xid``
 listens for errors.
 """
 
@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 
 from collectors.base import Availability, now_ms
-from collectors.sources.nvml import DeviceGone, DriverGone, Nvml
-from collectors.sources.nvml_device import Device
-from collectors.sources.nvml_identity import open_gpus, refresh_slices
-from collectors.sources.nvml_xid import XidWatch
+from collectors.sources.nvidia.device import Device
+from collectors.sources.nvidia.identity import open_gpus, refresh_slices
+from collectors.sources.nvidia.nvml import DeviceGone, DriverGone, Nvml
+from collectors.sources.nvidia.xid import XidWatch
 from core.errors import SourceUnavailable
 from core.readings import AcceleratorSample, Entity, Event, Reading, Severity
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from collectors.base import Availability, now_ms
-from collectors.sources import rocm
+from collectors.sources.amd import rocm
 from core.errors import SourceUnavailable
 from core.readings import CpuSample, Entity
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.sources.kernel import read_int, read_text
+from collectors.sources.machine.kernel import read_int, read_text
 from core.hardware.catalogue import match_cpu
 
 Block = Mapping[str, str]

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
-from collectors.sources.nvml import DeviceGone, DriverGone, Nvml
+from collectors.sources.nvidia.nvml import DeviceGone, DriverGone, Nvml
 
 SM_ACTIVE: Final = 2  # %
 SM_OCCUPANCY: Final = 3  # %

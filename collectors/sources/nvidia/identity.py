@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from collectors.sources import nvml_gpm
-from collectors.sources.nvml import DeviceGone, Nvml, known
-from collectors.sources.nvml_device import Device
-from collectors.sources.nvml_gpm import Gpm
+from collectors.sources.nvidia import gpm
+from collectors.sources.nvidia.device import Device
+from collectors.sources.nvidia.gpm import Gpm
+from collectors.sources.nvidia.nvml import DeviceGone, Nvml, known
 
 _ARCHITECTURES = {
     2: "Kepler", 3: "Maxwell", 4: "Pascal", 5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada", 9: "Hopper",
@@ -161,7 +161,7 @@ def _driver_labels(nvml: Nvml) -> dict[str, str]:
 
 
 def _has_gpm(nvml: Nvml, key: str, handle: Any, architecture: int | None) -> bool:  # noqa: ANN401
-    return architecture is not None and architecture >= _HOPPER and nvml_gpm.supported(nvml, key, handle)
+    return architecture is not None and architecture >= _HOPPER and gpm.supported(nvml, key, handle)
 
 
 def _power_window(architecture: int | None, pci: Any) -> str | None:  # noqa: ANN401

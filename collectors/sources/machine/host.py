@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 
 from collectors.base import Availability, now_ms
-from collectors.sources.cgroup import limits
-from collectors.sources.hwmon import node_power_sensor
-from collectors.sources.kernel import (
+from collectors.sources.machine.cgroup import limits
+from collectors.sources.machine.hwmon import node_power_sensor
+from collectors.sources.machine.kernel import (
     cpu_times,
     in_container,
     is_virtual,

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, Final
 
 from collectors.base import now_ms
-from collectors.sources.nvml import DRIVER_GONE, Code, DeviceGone, DriverGone, Nvml
-from collectors.sources.nvml_device import Device
+from collectors.sources.nvidia.device import Device
+from collectors.sources.nvidia.nvml import DRIVER_GONE, Code, DeviceGone, DriverGone, Nvml
 from core.readings import AcceleratorSample, Event, Severity
 
 _INFO, _WARNING, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collectors.sources.amd_device import Device, Scope
-from collectors.sources.amd_tables import power_cap_watts, whole
-from collectors.sources.rocm import Binding, text
+from collectors.sources.amd.device import Device, Scope
+from collectors.sources.amd.rocm import Binding, text
+from collectors.sources.amd.tables import power_cap_watts, whole
 
 _ARCHITECTURES = {"gfx908": "CDNA", "gfx90a": "CDNA 2", "gfx942": "CDNA 3", "gfx950": "CDNA 4"}
 _WHOLE = "SPX"  # the mode in which a board is one device

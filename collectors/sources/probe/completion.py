@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import httpx
 
-from collectors.sources.sse import EventParser
+from collectors.sources.probe.sse import EventParser
 from core.errors import CollectorError
 from core.settings import ProbeSettings
 

@@ -1,7 +1,7 @@
 """AMD Instinct GPUs, through AMD SMI and the ``amdsmi`` binding that ships with ROCm.
 
 This file decides when to look and what to do when a GPU is gone; ``rocm`` finds and guards the binding,
-``amd_identity`` says who is there, ``amd_device`` reads values, ``amd_tables`` turns them into SI units.
+``identity`` says who is there, ``device`` reads values, ``tables`` turns them into SI units.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from collectors.base import Availability, now_ms
-from collectors.sources import rocm
-from collectors.sources.amd_device import Device, Scope, Stale
-from collectors.sources.amd_identity import open_devices
+from collectors.sources.amd import rocm
+from collectors.sources.amd.device import Device, Scope, Stale
+from collectors.sources.amd.identity import open_devices
 from core.errors import SourceUnavailable
 from core.readings import AcceleratorSample, Entity, Event, Reading, Severity
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from collectors.sources.kernel import read_int, read_text
+from collectors.sources.machine.kernel import read_int, read_text
 
 Sensors = dict[int, tuple[Path, ...]]
 """Files in millidegrees per socket."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from collectors.sources.kernel import read_int, read_text
+from collectors.sources.machine.kernel import read_int, read_text
 
 _NO_LIMIT_V1 = 1 << 60  # version 1 says "no limit" with the largest number of whole pages
 

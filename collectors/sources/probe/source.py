@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 import httpx
 
 from collectors.base import Availability, next_tick
-from collectors.sources.completion import Answer, Question, ask, presentable, question
+from collectors.sources.probe.completion import Answer, Question, ask, presentable, question
 from core.errors import CollectorError, StoreError
 from core.readings import Entity, Outcome, ProbeSample, Reading, TargetReport
 from core.settings import ProbeSettings

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from collectors.sources.rocm import Number, known, within
+from collectors.sources.amd.rocm import Number, known, within
 from core.readings import Throttle
 from core.units import KIB, MIB
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.sources.kernel import read_int, read_text
+from collectors.sources.machine.kernel import read_int, read_text
 
 DEFAULT_ROOT = Path("/sys/class/powercap")
 LEAST_POWER_SECONDS = 0.1  # the register moves every millisecond: shorter steps give noise

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from collectors.base import now_ms
-from collectors.sources import nvml_fields, nvml_gpm
-from collectors.sources.nvml import Field, Nvml, known
-from collectors.sources.nvml_gpm import Gpm
+from collectors.sources.nvidia import fields as ids
+from collectors.sources.nvidia import gpm as profile
+from collectors.sources.nvidia.gpm import Gpm
+from collectors.sources.nvidia.nvml import Field, Nvml, known
 from core.readings import AcceleratorSample, DeviceProcess, Throttle
 from core.units import KIB, MIB
 
@@ -104,7 +105,7 @@ class Device:
         return self._memory() | _activity(self.gpm.read() if self.gpm else {})
 
     def _fast(self) -> Values:
-        fields = self.nvml.fields(self.key, self.handle, nvml_fields.FAST)
+        fields = self.nvml.fields(self.key, self.handle, ids.FAST)
         gpm = self.gpm.read() if self.gpm else {}
         return {
             **self._utilization(),
@@ -115,7 +116,7 @@ class Device:
             **self._throttle(fields),
             **self._links(fields, gpm),
             **_activity(gpm),
-            "recovery_action": _whole(fields.get(nvml_fields.RECOVERY_ACTION)),
+            "recovery_action": _whole(fields.get(ids.RECOVERY_ACTION)),
         }
 
     def _slow(self, fast: Values) -> Values:
@@ -154,7 +155,7 @@ class Device:
         api, handle = self.nvml.api, self.handle
         milliwatts = self.ask("power", lambda: known(api.nvmlDeviceGetPowerUsage(handle), 32))
         millijoules = self.ask("energy", lambda: known(api.nvmlDeviceGetTotalEnergyConsumption(handle)))
-        memory = fields.get(nvml_fields.MEMORY_POWER)
+        memory = fields.get(ids.MEMORY_POWER)
         if memory is not None and milliwatts is not None and memory >= milliwatts:
             memory = None  # a driver that ignores the scope repeats the power of the board
         return {
@@ -193,7 +194,7 @@ class Device:
         margin = self.ask("temperature margin", lambda: api.nvmlDeviceGetMarginTemperature(handle))
         return {
             "temperature_celsius": _scaled(core),
-            "memory_temperature_celsius": _scaled(fields.get(nvml_fields.MEMORY_TEMPERATURE) or None),
+            "memory_temperature_celsius": _scaled(fields.get(ids.MEMORY_TEMPERATURE) or None),
             "temperature_margin_celsius": _scaled(margin),
         }
 
@@ -217,29 +218,27 @@ class Device:
             lambda: api.nvmlDeviceGetCurrentClocksEventReasons(handle),
             lambda: api.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
         )
-        thermal = fields.get(nvml_fields.THERMAL_THROTTLE)
-        if self.nvml.refuses(self.key, nvml_fields.THERMAL_THROTTLE.metric):
-            thermal = _sum(
-                fields.get(nvml_fields.SOFTWARE_THERMAL_THROTTLE), fields.get(nvml_fields.HARDWARE_THERMAL_THROTTLE)
-            )
+        thermal = fields.get(ids.THERMAL_THROTTLE)
+        if self.nvml.refuses(self.key, ids.THERMAL_THROTTLE.metric):
+            thermal = _sum(fields.get(ids.SOFTWARE_THERMAL_THROTTLE), fields.get(ids.HARDWARE_THERMAL_THROTTLE))
         return {
             "throttle_reasons": None if reasons is None else throttle_of(reasons),
-            "throttle_power_seconds_total": _scaled(fields.get(nvml_fields.POWER_THROTTLE), divisor=_NANO),
+            "throttle_power_seconds_total": _scaled(fields.get(ids.POWER_THROTTLE), divisor=_NANO),
             "throttle_thermal_seconds_total": _scaled(thermal, divisor=_NANO),
-            "throttle_brake_seconds_total": _scaled(fields.get(nvml_fields.BRAKE_THROTTLE), divisor=_NANO),
+            "throttle_brake_seconds_total": _scaled(fields.get(ids.BRAKE_THROTTLE), divisor=_NANO),
         }
 
     def _links(self, fields: dict[Field, float], gpm: dict[int, float]) -> Values:
         """Fields 138/139 (KiB) or 202/204 (bytes), 197/198 (bytes), or the PCIe rates of GPM (MiB/s)."""
         values = {
-            "nvlink_tx_bytes_total": self._either(fields, nvml_fields.NVLINK_TX_KIB, nvml_fields.NVLINK_TX_BYTES),
-            "nvlink_rx_bytes_total": self._either(fields, nvml_fields.NVLINK_RX_KIB, nvml_fields.NVLINK_RX_BYTES),
-            "pcie_tx_bytes_total": _scaled(fields.get(nvml_fields.PCIE_TX_BYTES)),
-            "pcie_rx_bytes_total": _scaled(fields.get(nvml_fields.PCIE_RX_BYTES)),
+            "nvlink_tx_bytes_total": self._either(fields, ids.NVLINK_TX_KIB, ids.NVLINK_TX_BYTES),
+            "nvlink_rx_bytes_total": self._either(fields, ids.NVLINK_RX_KIB, ids.NVLINK_RX_BYTES),
+            "pcie_tx_bytes_total": _scaled(fields.get(ids.PCIE_TX_BYTES)),
+            "pcie_rx_bytes_total": _scaled(fields.get(ids.PCIE_RX_BYTES)),
         }
-        if self.nvml.refuses(self.key, nvml_fields.PCIE_TX_BYTES.metric):
-            values["pcie_tx_bytes_per_second"] = _scaled(gpm.get(nvml_gpm.PCIE_TX), MIB)
-            values["pcie_rx_bytes_per_second"] = _scaled(gpm.get(nvml_gpm.PCIE_RX), MIB)
+        if self.nvml.refuses(self.key, ids.PCIE_TX_BYTES.metric):
+            values["pcie_tx_bytes_per_second"] = _scaled(gpm.get(profile.PCIE_TX), MIB)
+            values["pcie_rx_bytes_per_second"] = _scaled(gpm.get(profile.PCIE_RX), MIB)
         return values
 
     def _either(self, fields: dict[Field, float], kibibytes: Field, octets: Field) -> float | None:
@@ -252,15 +251,13 @@ class Device:
         """``nvmlDeviceGetTotalEccErrors`` (since driver load), ``...RemappedRows``, fields 29 and 30."""
         api, handle = self.nvml.api, self.handle
         rows = self.ask("remapped rows", lambda: api.nvmlDeviceGetRemappedRows(handle))
-        pages = self.nvml.fields(self.key, handle, nvml_fields.SLOW)
+        pages = self.nvml.fields(self.key, handle, ids.SLOW)
         return {
             "ecc_corrected_errors_total": self._ecc("corrected errors", _CORRECTED),
             "ecc_uncorrected_errors_total": self._ecc("uncorrected errors", _UNCORRECTED),
             "remapped_rows_total": rows and rows[0] + rows[1],
             "row_remap_state": rows and int(rows[2] > 0) | int(rows[3] > 0) << 1,
-            "retired_pages_total": _whole(
-                _sum(pages.get(nvml_fields.RETIRED_SINGLE), pages.get(nvml_fields.RETIRED_DOUBLE))
-            ),
+            "retired_pages_total": _whole(_sum(pages.get(ids.RETIRED_SINGLE), pages.get(ids.RETIRED_DOUBLE))),
         }
 
     def _ecc(self, metric: str, kind: int) -> int | None:
@@ -331,10 +328,10 @@ def throttle_of(reasons: int) -> int:
 
 def _activity(gpm: dict[int, float]) -> Values:
     return {
-        "sm_active_ratio": _ratio(gpm.get(nvml_gpm.SM_ACTIVE)),
-        "sm_occupancy_ratio": _ratio(gpm.get(nvml_gpm.SM_OCCUPANCY)),
-        "tensor_active_ratio": _ratio(gpm.get(nvml_gpm.TENSOR_ACTIVE)),
-        "dram_active_ratio": _ratio(gpm.get(nvml_gpm.DRAM_ACTIVE)),
+        "sm_active_ratio": _ratio(gpm.get(profile.SM_ACTIVE)),
+        "sm_occupancy_ratio": _ratio(gpm.get(profile.SM_OCCUPANCY)),
+        "tensor_active_ratio": _ratio(gpm.get(profile.TENSOR_ACTIVE)),
+        "dram_active_ratio": _ratio(gpm.get(profile.DRAM_ACTIVE)),
     }
 
 

@@ -12,8 +12,9 @@ from enum import Enum, auto
 from typing import Any
 
 from collectors.base import now_ms
-from collectors.sources import rocm
-from collectors.sources.amd_tables import (
+from collectors.sources.amd import rocm
+from collectors.sources.amd.rocm import Binding
+from collectors.sources.amd.tables import (
     EnergyCounter,
     Table,
     ThrottleCounter,
@@ -32,7 +33,6 @@ from collectors.sources.amd_tables import (
     watts,
     whole,
 )
-from collectors.sources.rocm import Binding
 from core.readings import AcceleratorSample, DeviceProcess, Event, Severity
 
 Values = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from collectors.sources.nvml import Field
+from collectors.sources.nvidia.nvml import Field
 
 _ALL_LINKS = 0xFFFF_FFFF
 _MEMORY_SCOPE = 2

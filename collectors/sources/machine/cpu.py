@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from collectors.base import Availability, now_ms
-from collectors.sources.cpu_topology import Socket, clocks, sockets
-from collectors.sources.hwmon import Sensors, hottest_celsius, package_sensors
-from collectors.sources.kernel import cpu_times, in_container, is_virtual, summed, time_shares
-from collectors.sources.rapl import DEFAULT_ROOT, RaplReader, SocketEnergy
+from collectors.sources.machine.hwmon import Sensors, hottest_celsius, package_sensors
+from collectors.sources.machine.kernel import cpu_times, in_container, is_virtual, summed, time_shares
+from collectors.sources.machine.rapl import DEFAULT_ROOT, RaplReader, SocketEnergy
+from collectors.sources.machine.topology import Socket, clocks, sockets
 from core.errors import SourceUnavailable
 from core.readings import CpuSample, Entity, Reading
 

@@ -1,0 +1,1 @@
+"""AMD Instinct GPUs and EPYC sockets through AMD SMI."""

@@ -1,0 +1,1 @@
+"""The machine itself: sockets, memory, disks, network, as the kernel shows them."""

@@ -1,0 +1,1 @@
+"""Endpoints measured by asking them: off unless configured, under a spend cap."""
