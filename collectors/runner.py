@@ -23,7 +23,8 @@ from storage.writer import Batch, Writer
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 10.0
+FIRST_PAUSE_SECONDS = 10.0  # after something broke
+FIRST_PAUSE_ABSENT_SECONDS = 60.0  # where nothing of the kind is here: a new process each time is not free
 LONGEST_PAUSE_SECONDS = 600.0
 NS = 1_000_000_000
 
@@ -165,7 +166,8 @@ class SourceLoop:
             return False
         found = self._source.discover()
         self._available = found.ok
-        self._pause_seconds = min(max(self._pause_seconds * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        first = FIRST_PAUSE_ABSENT_SECONDS if found.absent else FIRST_PAUSE_SECONDS
+        self._pause_seconds = min(max(self._pause_seconds * 2, first), LONGEST_PAUSE_SECONDS)
         self._next_discovery = time.monotonic() + self._pause_seconds
         if found != self._announced:
             log.info("%s: %s", self._source.name, _in_words(found))

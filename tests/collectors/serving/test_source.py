@@ -66,7 +66,7 @@ def build(clock):
     built = []
 
     def build(
-        ports: Iterable[int] = (), targets: Iterable[ServerTarget] = (), deadline_seconds: float = 2.0
+        ports: Iterable[int] = (), targets: Iterable[ServerTarget] = (), deadline_seconds: float = 10.0
     ) -> ServingSource:
         source = ServingSource(
             HOST,
@@ -525,8 +525,8 @@ REASONS = {
     "200 MB": "body exceeds 16 MiB",
     "endless": "body exceeds 16 MiB",
     "random bytes": "not a metrics page: binary data",
-    "trickle body": "no complete answer within 0.7 s",
-    "trickle headers": "no complete answer within 0.7 s",
+    "trickle body": "no complete answer within 0.6 s",
+    "trickle headers": "no complete answer within 0.6 s",
     "HTML": "not a metrics page: HTML",
     "JSON": "not a metrics page: JSON",
     "empty": "not a metrics page: empty",
@@ -543,7 +543,7 @@ def test_each_kind_of_trouble_is_one_failed_tick_of_its_target(build, server, mo
     with MetricsServer(vllm_page()) as hostile:
         source = build(
             targets=[ServerTarget(url=server.url), ServerTarget(url=hostile.url, api_key_env="SERVER_KEY")],
-            deadline_seconds=0.7 if mode in SLOW else 5.0,
+            deadline_seconds=0.6 if mode in SLOW else 5.0,
         )
         assert [report.outcome for report in of(TargetReport, collect(source))] == [Outcome.OK] * 2
         hostile.mode = mode
