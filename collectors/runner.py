@@ -115,6 +115,7 @@ class SourceLoop:
         self._available = False
         self._worked = False  # ever: a source that was never here misses nothing
         self._skipped = 0
+        self._outcome: Outcome | None = None
         self._announced: Availability | None = None
         self._pause_seconds = 0.0
         self._next_discovery = 0.0  # monotonic seconds
@@ -160,10 +161,14 @@ class SourceLoop:
         self._writer.submit(Batch((*tick.readings, *assignments), tick.reports))
         for report in tick.reports:
             self._log_change(report)
+        if {self._outcome, tick.report.outcome} == {Outcome.NO_DATA, Outcome.OK}:
+            self._discover()  # what it said about having nothing to report is out of date
+        self._outcome = tick.report.outcome
 
     def _discovered(self) -> bool:
-        if time.monotonic() < self._next_discovery:
-            return False
+        return time.monotonic() >= self._next_discovery and self._discover()
+
+    def _discover(self) -> bool:
         found = self._source.discover()
         self._available = found.ok
         first = FIRST_PAUSE_ABSENT_SECONDS if found.absent else FIRST_PAUSE_SECONDS

@@ -181,3 +181,13 @@ def test_a_wrong_setting_is_one_line_and_exit_two(tmp_path: Path):
     ran = run(config, "run")
     assert ran.returncode == 2
     assert ran.stderr.splitlines() == [f"{config}: colectors: unknown key; expected collectors?"]
+
+
+def test_what_discovery_said_is_renewed_when_a_server_appears(tmp_path: Path):
+    with MetricsServer(PAGE) as server:
+        config = settings_file(tmp_path, ports=(server.port,))
+        server.stop()
+        with running(config):
+            assert until(lambda: "no inference server" in str(health(config).loc[("serving", ""), "reason"]))
+            server.start()
+            assert until(lambda: health(config).loc[("serving", ""), "reason"] == "")

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from collectors.sources import listeners
-from collectors.sources.listeners import listening, processes_behind
+from collectors.sources.serving import listeners
+from collectors.sources.serving.listeners import listening, processes_behind
 
 
 def test_ports_that_listen_and_their_sockets():
