@@ -10,9 +10,7 @@ CODE := app.py core collectors storage analytics charts pages benchmarks tests
 run: .venv/.user  ## collect from this machine and show it
 	@STREAMLIT_SERVER_PORT=$(PORT) $(BIN)/honcho --no-colour start
 
-demo: export VATIO_SIMULATED := true
-demo: export VATIO_STORAGE__URL := sqlite:///var/demo.db
-demo: export VATIO_COLLECTORS__HOST_NAME := demo-host
+demo: export VATIO_CONFIG := demo.toml
 demo: .venv/.user  ## the same with a simulated fleet in a database of its own
 	@STREAMLIT_SERVER_PORT=$(PORT) $(BIN)/honcho --no-colour start
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analytics.efficiency import WindowEnergy, window_energy
+from analytics.efficiency import WindowEnergy, energy_samples, window_energy
 from analytics.formulas.cost import shares, weighted_tokens
 from analytics.formulas.energy import Quality, worst
 from storage import queries
@@ -23,7 +23,6 @@ from storage.engine import Store
 
 MS_PER_HOUR = 3_600_000
 TOKEN_COUNTERS = ["prompt_tokens_total", "cached_prompt_tokens_total", "generation_tokens_total"]
-ENERGY = ["energy_joules_total", "power_watts"]
 ACCELERATOR, CPU_PACKAGES = "accelerator", "CPU packages"
 
 
@@ -62,7 +61,7 @@ class Window:
     @classmethod
     def read(cls, engine: Store, start_ms: int, end_ms: int) -> Window:
         """Read a window of the store."""
-        raw = [queries.raw(engine, family, ENERGY, None, start_ms, end_ms) for family in ("accelerator", "cpu")]
+        raw = [energy_samples(engine, family, None, start_ms, end_ms) for family in ("accelerator", "cpu")]
         return cls(
             start_ms,
             end_ms,
@@ -168,8 +167,7 @@ def _of(window: Window, entity_id: int, counter_label: str, start_ms: int, end_m
     samples = window.samples.get(entity_id)
     if samples is None:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
-    at_ms = queries.epoch_ms(samples["observed_at"])
-    return window_energy(samples[(at_ms >= start_ms) & (at_ms < end_ms)], counter_label, start_ms, end_ms)
+    return window_energy(samples, counter_label, start_ms, end_ms)
 
 
 def _add(energies: list[WindowEnergy]) -> WindowEnergy:

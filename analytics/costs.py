@@ -137,7 +137,7 @@ def _cost(
         deployment_id=deployment_id,
         key=str(entity["key"]),
         model=labels.get("model", "unknown model"),
-        server=labels.get("server", ""),
+        server=labels.get("url", ""),
         engine_name=labels.get("engine", ""),
         targets=tuple(dict.fromkeys(use.target for use in used)),
         origin=used[-1].origin if used else "unjoined",

@@ -31,28 +31,42 @@ class WindowEnergy:
 def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_ms: int) -> WindowEnergy:
     """The counter where it works, else integrated power; by coverage: as it is, filled, or only observed.
 
+    The step that leads into the window counts as a whole, as token counters do, so that adjacent windows
+    add up and tokens and joules are of the same stretch.
+
     Args:
-        samples: observed_at, energy_joules_total, power_watts of one device, in time order.
+        samples: observed_at, energy_joules_total, power_watts of one device in time order, with those of
+            up to ``queries.LOOKBACK_MS`` before the window.
         counter_label: what to call the device's counter.
         start_ms: window start.
         end_ms: window end.
     """
-    window_seconds = (end_ms - start_ms) / 1000
-    at = queries.epoch_ms(samples["observed_at"]).to_numpy() / 1000
+    at_ms = queries.epoch_ms(samples["observed_at"]).to_numpy()
+    first = max(int(np.searchsorted(at_ms, start_ms)) - 1, 0)
+    inside = slice(first, int(np.searchsorted(at_ms, end_ms)))
+    at = at_ms[inside] / 1000
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
-    observed = formulas.from_counter(at, samples["energy_joules_total"].to_numpy(dtype="float64"))
+    observed = formulas.from_counter(at, samples["energy_joules_total"].to_numpy(dtype="float64")[inside])
     label, quality = counter_label, Quality.MEASURED
     if observed is None:
-        watts = samples["power_watts"].to_numpy(dtype="float64")
+        watts = samples["power_watts"].to_numpy(dtype="float64")[inside]
         observed = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
         label, quality = "gpu_power", Quality.DERIVED
     if observed is None or observed.seconds == 0:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
-    # The window's ends fall between two samples: one interval there is no gap.
-    coverage = min((observed.seconds + interval) / window_seconds, 1.0)
+    window_seconds = (end_ms - start_ms) / 1000
+    coverage = min((observed.seconds + interval) / window_seconds, 1.0)  # the last tick may be one interval old
     if coverage >= formulas.ENOUGH_COVERAGE or coverage < formulas.LEAST_COVERAGE:
         return WindowEnergy(observed.joules, label, quality, coverage)
     return WindowEnergy(formulas.filled_joules(observed, window_seconds), label, Quality.ESTIMATED, coverage)
+
+
+def energy_samples(
+    engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
+) -> pd.DataFrame:
+    """What ``window_energy`` needs of a family: the window and what leads into it."""
+    metrics = ["energy_joules_total", "power_watts"]
+    return queries.raw(engine, family, metrics, entity_ids, start_ms - queries.LOOKBACK_MS, end_ms)
 
 
 def energy(engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
@@ -61,7 +75,7 @@ def energy(engine: Store, family: str, entity_ids: Sequence[int] | None, start_m
     Returns:
         entity_id, energy_joules (NaN: unknown), energy_label, quality, coverage_ratio.
     """
-    samples = queries.raw(engine, family, ["energy_joules_total", "power_watts"], entity_ids, start_ms, end_ms)
+    samples = energy_samples(engine, family, entity_ids, start_ms, end_ms)
     rows = []
     for entity_id, one in samples.groupby("entity_id", sort=True):
         found = window_energy(one, _COUNTER_LABEL[family], start_ms, end_ms)

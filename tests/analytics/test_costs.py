@@ -47,7 +47,7 @@ def accelerator(key: str, *, minutes: int = 61, watts: float | None = WATTS) -> 
 
 
 def deployment(key: str, tokens_per_minute: float, *, minutes: int = 61) -> list[Reading]:
-    labels = {"model": "llama", "server": "http://127.0.0.1:8000", "engine": "vLLM"}
+    labels = {"model": "llama", "url": "http://127.0.0.1:8000", "engine": "vLLM"}
     samples = [
         DeploymentSample(
             key=key,
