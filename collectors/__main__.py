@@ -12,21 +12,25 @@ from core.settings import load
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, load the settings, do it; one line on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m collectors", description="Vatio's collectors")
-    parser.add_argument(
-        "--config", metavar="FILE", help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)"
+    common = argparse.ArgumentParser(add_help=False)  # before the command and after it
+    common.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)",
     )
+    parser = argparse.ArgumentParser(prog="python -m collectors", description="Vatio's collectors", parents=[common])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="collect until Ctrl-C (the daemon)")
-    once = commands.add_parser("once", help="look once at everything; print and store it")
+    commands.add_parser("run", parents=[common], help="collect until Ctrl-C (the daemon)")
+    once = commands.add_parser("once", parents=[common], help="look once at everything; print and store it")
     once.add_argument("--json", action="store_true", help="print every reading with unit and source as JSON")
-    commands.add_parser("doctor", help="what works here, what does not, why, and what to do")
+    commands.add_parser("doctor", parents=[common], help="what works here, what does not, why, and what to do")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        settings = load(given.config)
+        settings = load(getattr(given, "config", None))
         from collectors import commands as do  # after the settings: a wrong one is told at once
 
         if given.command == "run":

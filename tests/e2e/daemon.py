@@ -28,7 +28,7 @@ def settings_file(folder: Path, *, interval_seconds: float = 0.5, ports: tuple[i
 
 def command(config: Path, *words: str) -> list[str]:
     """``python -m collectors`` with these settings."""
-    return [sys.executable, "-m", "collectors", "--config", str(config), *words]
+    return [sys.executable, "-m", "collectors", *words, "--config", str(config)]
 
 
 def run(config: Path, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
