@@ -78,7 +78,7 @@ def run(settings: Settings) -> int:
 
 def _simulate_history(settings: Settings, writer: Writer) -> None:
     """Lay down what is missing of the last 24 h, so that a demo opens with a past."""
-    from collectors.sources.simulated import SimulatedSource
+    from collectors.sources.simulated.source import SimulatedSource
 
     writer.call(lambda connection: write_fact(connection, "simulated", "true"))
     end_ms = now_ms()

@@ -79,7 +79,7 @@ def _probe(context: Context) -> Source:
 
 
 def _simulated(context: Context) -> Source:
-    from collectors.sources.simulated import SimulatedSource
+    from collectors.sources.simulated.source import SimulatedSource
 
     return SimulatedSource(context.host, context.settings.collectors.interval_seconds)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics.formulas.latency import histogram_quantile
-from collectors.sources.simulated import BOUNDS, SimulatedSource
-from collectors.sources.simulated_world import HOT_ACCELERATOR, PATIENCE_SECONDS, TICK_SECONDS
+from collectors.sources.simulated.source import BOUNDS, SimulatedSource
+from collectors.sources.simulated.world import HOT_ACCELERATOR, PATIENCE_SECONDS, TICK_SECONDS
 from core.catalog import FAMILIES
 from core.metric import Kind
 from core.readings import (
@@ -257,7 +257,7 @@ def test_the_probe_sees_a_little_more_than_the_server(day):
 
 def test_live_ticks_cover_the_time_between_them(source, monkeypatch):
     at = iter([MONDAY_MS + HOUR_MS, MONDAY_MS + HOUR_MS + 10_003, MONDAY_MS + HOUR_MS + 37_777])
-    monkeypatch.setattr("collectors.sources.simulated.now_ms", lambda: next(at))
+    monkeypatch.setattr("collectors.sources.simulated.source.now_ms", lambda: next(at))
     live = SimulatedSource("demo-host", 10.0)
     assert live.discover().ok
     first, second, third = (tuple(live.collect()) for _ in range(3))

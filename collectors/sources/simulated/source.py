@@ -1,6 +1,6 @@
 """A source without hardware: one host with eight H100, two EPYC sockets and two vLLM servers.
 
-For the demo and for tests. What it says is a pure function of seed and time (``simulated_world``,
+For the demo and for tests. What it says is a pure function of seed and time (``world``,
 which also tells the incident that is planted every day), so 24 hours of history can be laid down in
 seconds and the live ticks continue it without a seam. GPU 7 has no work at all: a waste to be seen.
 Everything it describes is labelled ``simulated``.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.base import Availability, now_ms
-from collectors.sources.simulated_world import (
+from collectors.sources.simulated.world import (
     HOT_ACCELERATOR,
     INCIDENT_SECONDS,
     LIMIT_WATTS,

@@ -1,0 +1,1 @@
+"""A fleet without hardware, for the demo and for tests; everything it says is labelled simulated."""
