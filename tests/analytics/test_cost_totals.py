@@ -9,7 +9,7 @@ import pytest
 from analytics import cost_totals
 from analytics.costs import NO_PRICE, NO_TOKENS, DeploymentCost
 from analytics.formulas.energy import Quality
-from collectors.sources.simulated import SimulatedSource
+from collectors.sources.simulated.source import SimulatedSource
 from core.readings import AcceleratorSample
 from core.settings import Settings
 from tests.conftest import START_MS, Store

@@ -1,0 +1,146 @@
+"""How a quantity stands on an axis: its title, the unit it is drawn in, and the time it is drawn at.
+
+A column's name tells its unit (``core.units``). Values are scaled once per chart, to the step that
+suits the largest of them, so that an axis reads ``power (kW)`` with plain numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import altair as alt
+import pandas as pd
+
+from charts import theme
+from core.metric import Kind, Metric
+from core.units import Unit, unit_of
+
+_RATIO_DOMAIN = [0, 100]
+_DEGREES_AROUND = 3
+_DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
+_TICK_STEPS_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 10_080))
+_MOST_TICKS = 8
+
+
+_SPELLED = {
+    "cpu": "CPU", "ecc": "ECC", "kv": "KV", "sm": "SM", "dram": "DRAM", "pcie": "PCIe", "nvlink": "NVLink",
+    "xgmi": "XGMI", "rx": "received", "tx": "sent", "1m": "1 min", "io": "I/O", "iowait": "waiting for disk",
+}  # fmt: skip
+
+
+class TooManyPoints(ValueError):
+    """A series has more points than a screen has columns: ask for a longer step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A quantity as drawn: divided by ``factor``, called ``title``; what must fit lies between the ends (base unit)."""
+
+    factor: float
+    title: str
+    format: str
+    smallest: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The stretch of time that a chart shows, in the site's zone; also what counts as a gap."""
+
+    start_ms: int
+    end_ms: int
+    gap_ms: int
+    zone: ZoneInfo
+
+    @property
+    def _offset_ms(self) -> int:
+        """The zone's distance from UTC at the end of the span; one for all of it, so that time stays even."""
+        offset = datetime.fromtimestamp(self.end_ms / 1000, self.zone).utcoffset()
+        return round(offset.total_seconds() * 1000) if offset else 0
+
+    def wall(self, at: pd.Series) -> pd.Series:
+        """UTC times as milliseconds of the site's wall clock, as ``axis`` prints them."""
+        utc: pd.Series = at.dt.tz_convert(None).astype("datetime64[ms]").astype("int64")
+        return (utc + self._offset_ms).astype("float64")
+
+    def axis(self, column: str = "at") -> alt.X:
+        """The time axis over a column that ``wall`` made: all of the span, also where nothing was seen.
+
+        The axis is of plain numbers, with ticks set here and written by ``utcFormat``: a temporal axis
+        would be shifted to the zone of whoever looks at it.
+        """
+        start, end = self.start_ms + self._offset_ms, self.end_ms + self._offset_ms
+        step = next((step for step in _TICK_STEPS_MS if (end - start) / step <= _MOST_TICKS), _TICK_STEPS_MS[-1])
+        form = "%a %d" if step >= _DAY_MS else "%H:%M"
+        axis = alt.Axis(
+            values=list(range(-(-start // step) * step, end + 1, step)),
+            labelExpr=f"utcFormat(datum.value, '{form}')",
+            labelOverlap="greedy",
+            grid=False,
+        )
+        return alt.X(f"{column}:Q", title=None, scale=alt.Scale(domain=[start, end], nice=False, zero=False), axis=axis)
+
+
+def instant(column: str = "at", title: str = "time") -> alt.Tooltip:
+    """A column that ``Span.wall`` made, as a tooltip shows it."""
+    return alt.Tooltip(f"utcyearmonthdatehoursminutesseconds({column}):T", title=title, format="%Y-%m-%d %H:%M:%S")
+
+
+def words_of(column: str) -> str:
+    """A column's name without its unit, as words: ``memory used``."""
+    words = Metric(column, "", Kind.GAUGE, "", (), integer=False).title.partition(" (")[0]
+    return " ".join(_SPELLED.get(word, word) for word in words.split())
+
+
+def scale_for(column: str, values: pd.Series, *, limit: float | None = None, title: str | None = None) -> Scale:
+    """The step of the column's unit that suits the largest of the values and the limit."""
+    unit = unit_of(column)
+    ends = [float(end) for end in (values.min(), values.max(), limit) if end is not None and not pd.isna(end)] or [0.0]
+    factor, symbol = _step(unit, max(abs(end) for end in ends))
+    words = title or words_of(column)
+    named = f"{words} ({symbol})" if symbol else words
+    return Scale(factor, named, f",.{max(unit.decimals, 1)}f", min(ends), max(ends))
+
+
+def _step(unit: Unit, magnitude: float) -> tuple[float, str]:
+    for step in unit.steps:
+        if magnitude >= step[0]:
+            return step
+    return next((step for step in unit.steps if step[0] == 1), unit.steps[-1])
+
+
+def value_scale(column: str, scale: Scale) -> alt.Scale:
+    """Ratios always run from 0 to 100 %; temperatures need no zero; all else starts there."""
+    if column.endswith("_celsius"):
+        return alt.Scale(domain=[scale.smallest - _DEGREES_AROUND, scale.largest + _DEGREES_AROUND], zero=False)
+    if column.endswith("_ratio"):
+        return alt.Scale(domain=_RATIO_DOMAIN, clamp=True)
+    if scale.largest == 0:
+        return alt.Scale(domain=[0, 1])  # a line of zeros lies on the ground, not in the middle
+    return alt.Scale(zero=True, nice=True)
+
+
+def broken_at_gaps(frame: pd.DataFrame, columns: Sequence[str], series: str, span: Span) -> pd.DataFrame:
+    """The frame with an empty row in each gap, so that no line is drawn across what was not seen.
+
+    Args:
+        frame: ``bucket_at``, the columns and the series' name.
+        columns: what is drawn; rows in which the first is unknown count as not seen.
+        series: the column that tells series apart.
+        span: says how far apart neighbours may be.
+
+    Raises:
+        TooManyPoints: a series has more points than ``theme.MOST_POINTS``.
+    """
+    if not frame.empty and int(frame.groupby(series).size().max()) > theme.MOST_POINTS:
+        raise TooManyPoints(f"{columns[0]}: over {theme.MOST_POINTS} points in one series; read it in longer steps")
+    known = frame.dropna(subset=[columns[0]]).sort_values([series, "bucket_at"])[["bucket_at", series, *columns]]
+    before = known.groupby(series)["bucket_at"].shift()
+    gaps = known["bucket_at"] - before > pd.Timedelta(milliseconds=span.gap_ms)
+    breaks = known[gaps].assign(bucket_at=before[gaps] + pd.Timedelta(milliseconds=1))
+    breaks[list(columns)] = float("nan")
+    return pd.concat([known, breaks]).sort_values([series, "bucket_at"], ignore_index=True)

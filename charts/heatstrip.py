@@ -1,0 +1,76 @@
+"""A row per thing, a column per step: who worked, who idled, and who was not seen at all."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from charts import theme
+from charts.axis import Span, instant, scale_for, value_scale
+
+SEEN, UNKNOWN, MISSING = "seen", "not reported", "no sample"
+_STROKE = "M-0.9,0.9L0.9,-0.9"  # one slanted stroke per cell: hatching
+
+
+def grid(frame: pd.DataFrame, names: list[str], column: str, span: Span, step_ms: int) -> pd.DataFrame:
+    """Every cell of the strip, also those without a sample.
+
+    Args:
+        frame: ``series``, ``bucket_at`` and the column.
+        names: all rows there shall be, in order.
+        column: what is shown.
+        span: the time shown; steps count from its start.
+        step_ms: width of a cell.
+
+    Returns:
+        series, bucket_at, the column, state (``SEEN``, ``UNKNOWN``, ``MISSING``).
+    """
+    starts = pd.to_datetime(range(span.start_ms, span.end_ms, step_ms), unit="ms", utc=True)
+    cells = pd.MultiIndex.from_product([names, starts], names=["series", "bucket_at"]).to_frame(index=False)
+    cells["bucket_at"] = cells["bucket_at"].astype("datetime64[ms, UTC]")
+    found = frame[["series", "bucket_at", column]].assign(
+        bucket_at=lambda rows: rows["bucket_at"].astype("datetime64[ms, UTC]"), sampled=True
+    )
+    cells = cells.merge(found, on=["series", "bucket_at"], how="left")
+    cells["state"] = SEEN
+    cells.loc[cells[column].isna(), "state"] = UNKNOWN
+    cells.loc[cells["sampled"].isna(), "state"] = MISSING
+    return cells.drop(columns="sampled")
+
+
+def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: str | None = None) -> alt.LayerChart:
+    """The picture of ``grid``: colour for what was seen, grey for what is not reported, hatched for no sample."""
+    scale = scale_for(column, cells[column], title=title)
+    at = span.wall(cells["bucket_at"])
+    drawn = cells.assign(at=at, end=at + step_ms, middle=at + step_ms / 2, value=cells[column] / scale.factor)
+    drawn = drawn[["at", "end", "middle", "series", "value", "state"]]
+    order = list(dict.fromkeys(cells["series"]))
+    rows = alt.Y(
+        "series:N",
+        title=None,
+        sort=order,
+        axis=alt.Axis(labelLimit=220, labelOverlap=False, grid=False, ticks=False, domain=False),
+    )
+    tooltip = [
+        instant(title="from"),
+        alt.Tooltip("series:N", title="which"),
+        alt.Tooltip("value:Q", title=scale.title, format=scale.format),
+        alt.Tooltip("state:N", title="state"),
+    ]
+    base = alt.Chart(drawn).encode(x=span.axis(), x2="end:Q", y=rows, tooltip=tooltip)
+    color = alt.Color(
+        "value:Q",
+        scale=value_scale(column, scale),
+        legend=alt.Legend(orient="top", title=scale.title, titleOrient="left", gradientLength=120, gradientThickness=8),
+    )
+    seen = base.transform_filter(f"datum.state === '{SEEN}'").mark_rect(clip=True).encode(color=color)
+    absent = base.transform_filter(f"datum.state !== '{SEEN}'").mark_rect(color=theme.MISSING, opacity=0.25, clip=True)
+    hatched = (
+        alt.Chart(drawn)
+        .transform_filter(f"datum.state === '{MISSING}'")
+        .mark_point(shape=_STROKE, size=60, stroke=theme.MISSING, strokeWidth=1.2, filled=False, clip=True)
+        .encode(x=span.axis("middle"), y=rows, tooltip=tooltip)
+    )
+    return alt.LayerChart(
+        layer=[absent, seen, hatched], height=theme.ROW_HEIGHT * len(order) + theme.STRIP_MARGIN, padding=theme.PADDING
+    )

@@ -1,0 +1,213 @@
+"""Latency over time: quantiles and mean as lines, the whole distribution as a heat map, two clocks side by side.
+
+Latency spans decades, so it stands on a logarithmic axis, in milliseconds below one second.
+"""
+
+from __future__ import annotations
+
+import math
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from charts import theme
+from charts.axis import Span, broken_at_gaps, instant
+from core.units import show, unit_of
+
+SERIES = {"p50_seconds": "p50", "p95_seconds": "p95", "p99_seconds": "p99", "mean_seconds": "mean"}
+AT_LEAST = "at least (beyond the highest bucket)"
+_SECONDS = unit_of("x_seconds")
+_LABEL = "datum.value < 1 ? format(datum.value * 1000, '~g') + ' ms' : format(datum.value, '~g') + ' s'"
+_FROM = instant(title="from")
+_TEXT = alt.Tooltip("text:N", title="latency")
+MOST_LABELS = 8
+LEAST_SHARE = 1e-4  # of a step's requests: fainter cells are drawn as this, never left out
+
+
+def quantile_lines(frame: pd.DataFrame, span: Span, *, height: int = theme.HEIGHT) -> alt.LayerChart:
+    """p50, p95, p99 and the mean; triangles mark values of which only a lower limit is known.
+
+    Args:
+        frame: as ``analytics.latency.quantiles`` gives it.
+        span: the time shown.
+        height: px.
+    """
+    drawn = _tidy(frame, span)
+    base = alt.Chart(drawn).encode(
+        x=span.axis(),
+        y=seconds_axis(drawn["seconds"]),
+        color=alt.Color(
+            "series:N",
+            scale=alt.Scale(domain=list(SERIES.values())),
+            legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3),
+        ),
+        tooltip=[_FROM, alt.Tooltip("series:N", title="figure"), _TEXT, alt.Tooltip("observations:Q", format=",.0f")],
+    )
+    dashes = alt.StrokeDash(
+        "series:N", scale=alt.Scale(domain=list(SERIES.values()), range=[[1, 0], [1, 0], [1, 0], [4, 3]]), legend=None
+    )
+    lines = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(strokeDash=dashes)
+    # A point per value, so that a lone step between two gaps is seen as well.
+    points = base.mark_point(filled=True).encode(
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=["circle", "triangle-up"]), legend=None),
+        size=alt.Size("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=[12, 70]), legend=None),
+    )
+    return alt.LayerChart(layer=[lines, points], height=height)
+
+
+def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
+    parts = []
+    for column, name in SERIES.items():
+        at_least = frame.get(column.replace("_seconds", "_at_least"), pd.Series(False, index=frame.index))
+        part = frame[["bucket_at", "observations"]].assign(seconds=frame[column], series=name, at_least=at_least)
+        parts.append(part)
+    tidy = broken_at_gaps(pd.concat(parts), ["seconds", "observations", "at_least"], "series", span)
+    beyond = tidy["at_least"].fillna(value=False).astype(bool)
+    return pd.DataFrame(
+        {
+            "at": span.wall(tidy["bucket_at"]),
+            "series": tidy["series"],
+            "seconds": tidy["seconds"].where(tidy["seconds"] > 0),  # a logarithm knows no zero
+            "observations": tidy["observations"],
+            "kind": np.where(beyond, AT_LEAST, ""),
+            "text": [seconds_text(s, at_least=b) for s, b in zip(tidy["seconds"], beyond, strict=True)],
+        }
+    )
+
+
+def seconds_text(seconds: float, *, at_least: bool = False) -> str:
+    """A latency as people read it; ``>=`` where the histogram ends before it."""
+    text = show(seconds, _SECONDS)
+    return f"≥ {text}" if at_least else text
+
+
+def seconds_axis(seconds: pd.Series) -> alt.Y:
+    """A logarithmic axis from the 1, 2 or 5 below the least value to the one above the largest; ms below a second."""
+    known = seconds[(seconds > 0) & np.isfinite(seconds)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.01, 1.0)
+    steps = [digit * 10.0**power for power in range(-7, 8) for digit in (1, 2, 5)]
+    start = max(step for step in steps if step <= low * 0.999)
+    end = min(step for step in steps if step >= high * 1.001)
+    ticks = [step for step in steps if start <= step <= end]
+    if len(ticks) > MOST_LABELS:
+        ticks = [step for step in ticks if f"{step:e}".startswith("1")]
+    axis = alt.Axis(labelExpr=_LABEL, values=ticks)
+    return alt.Y("seconds:Q", title=None, scale=alt.Scale(type="log", domain=[start, end], nice=False), axis=axis)
+
+
+def heat_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells of a heat map.
+
+    Args:
+        frame: ``bucket_at``, ``upper_bounds_seconds``, ``increments`` as ``storage.queries.latency`` gives
+            them; rows of one step and one set of bounds are added up.
+
+    Returns:
+        bucket_at, upper_seconds (inf in the last), count, share (of the step). Empty buckets have no row.
+    """
+    rows = [
+        (at, upper, count)
+        for at, bounds, increments in zip(
+            frame["bucket_at"], frame["upper_bounds_seconds"], frame["increments"], strict=True
+        )
+        for upper, count in zip(bounds, increments, strict=True)
+        if count > 0
+    ]
+    found = pd.DataFrame(rows, columns=["bucket_at", "upper_seconds", "count"])
+    cells = found.groupby(["bucket_at", "upper_seconds"])["count"].sum().reset_index()
+    cells["share"] = cells["count"] / cells.groupby("bucket_at")["count"].transform("sum")
+    return cells
+
+
+def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.LayerChart:
+    """How requests spread over the server's own buckets, step by step; colour is the share of the step."""
+    cells = heat_cells(frame)
+    bounds = sorted({bound for row in frame["upper_bounds_seconds"] for bound in row})
+    used = bounds[bounds.index(cells["upper_seconds"].min()) : bounds.index(cells["upper_seconds"].max()) + 1]
+    names = [_bucket_name(bound, bounds) for bound in reversed(used)]
+    drawn = pd.DataFrame(
+        {
+            "at": span.wall(cells["bucket_at"]),
+            "end": span.wall(cells["bucket_at"]) + step_ms,
+            "bucket": [_bucket_name(bound, bounds) for bound in cells["upper_seconds"]],
+            "count": cells["count"],
+            "share": cells["share"].clip(lower=LEAST_SHARE),
+        }
+    )
+    cells_chart = (
+        alt.Chart(drawn)
+        .mark_rect()
+        .encode(
+            x=span.axis(),
+            x2="end:Q",
+            y=alt.Y(
+                "bucket:O",
+                title=None,
+                sort=names,
+                scale=alt.Scale(domain=names),
+                axis=alt.Axis(ticks=False, labelOverlap=False),
+            ),
+            color=alt.Color(
+                "share:Q",
+                scale=alt.Scale(type="sqrt", domain=[0, 1]),
+                legend=alt.Legend(
+                    orient="top",
+                    title="share of the step's requests",
+                    format="~%",
+                    values=[0.01, 0.1, 0.5, 1],
+                    gradientLength=180,
+                    gradientThickness=8,
+                ),
+            ),
+            tooltip=[
+                _FROM,
+                alt.Tooltip("bucket:N", title="took"),
+                alt.Tooltip("count:Q", title="requests", format=",.0f"),
+                alt.Tooltip("share:Q", format=".1%"),
+            ],
+        )
+    )
+    return alt.LayerChart(layer=[cells_chart], height=theme.ROW_HEIGHT * len(names) + theme.STRIP_MARGIN)
+
+
+def _bucket_name(upper: float, bounds: list[float]) -> str:
+    if math.isinf(upper):
+        return f"> {show(bounds[-2], _SECONDS)}" if len(bounds) > 1 else "any"
+    return f"≤ {show(upper, _SECONDS)}"
+
+
+def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height: int = theme.HEIGHT) -> alt.LayerChart:
+    """The server's own p50 as a line, each probe from outside as a point.
+
+    Args:
+        server: ``bucket_at``, ``seconds``.
+        probes: ``observed_at``, ``seconds``; only requests that were answered.
+        span: the time shown.
+        height: px.
+    """
+    names = ["server, p50", "probe, each request"]
+    line = broken_at_gaps(server.assign(series=names[0]), ["seconds"], "series", span)
+    points = probes.rename(columns={"observed_at": "bucket_at"}).assign(series=names[1])
+    axis = seconds_axis(pd.concat([line["seconds"], points["seconds"]]))
+    layers = []
+    for part, mark in ((line, "line"), (points, "point")):
+        drawn = pd.DataFrame(
+            {
+                "at": span.wall(part["bucket_at"]),
+                "series": part["series"],
+                "seconds": part["seconds"].where(part["seconds"] > 0),
+                "text": [seconds_text(seconds) for seconds in part["seconds"]],
+            }
+        )
+        chart = alt.Chart(drawn)
+        marked = chart.mark_line(strokeWidth=1.8) if mark == "line" else chart.mark_point(filled=True, size=18)
+        layers.append(
+            marked.encode(
+                x=span.axis(),
+                y=axis,
+                color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=alt.Legend(orient="top", title=None)),
+                tooltip=[_FROM, alt.Tooltip("series:N", title="clock"), _TEXT],
+            )
+        )
+    return alt.LayerChart(layer=layers, height=height)

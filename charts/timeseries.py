@@ -1,0 +1,178 @@
+"""Quantities over time. Where nothing was seen nothing is drawn: no line and no area crosses a gap."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from charts import theme
+from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_scale
+
+_TIME = instant()
+
+
+def over_time(
+    frame: pd.DataFrame,
+    column: str,
+    span: Span,
+    *,
+    series: str = "series",
+    title: str | None = None,
+    limit: float | None = None,
+    small: bool = False,
+) -> alt.LayerChart:
+    """One line per series; more series than there are colours become their mean between their extremes.
+
+    Args:
+        frame: ``bucket_at`` (UTC), the column in its base unit, and the series' name.
+        column: what to draw; its name tells the unit.
+        span: the time shown.
+        series: the column that names the series.
+        title: words for the axis, if not the column's own.
+        limit: a cap or an objective (base unit), drawn dashed.
+        small: one of many: low, its axis title above it.
+    """
+    if frame[series].nunique() > theme.MOST_SERIES:
+        return band(spread(frame, column), column, span, title=title, limit=limit)
+    scale = scale_for(column, frame[column], limit=limit, title=title)
+    drawn = _drawn(broken_at_gaps(frame, [column], series, span), span).assign(
+        value=lambda rows: rows[column] / scale.factor, series=lambda rows: rows[series]
+    )[["at", "series", "value"]]
+    base = alt.Chart(drawn).encode(
+        x=span.axis(),
+        y=alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale)),
+        color=series_color(drawn),
+        tooltip=[_TIME, alt.Tooltip("series:N", title="series"), _number("value", scale.title, scale)],
+    )
+    chart = _layered([base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)], limit, scale)
+    return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
+
+
+def band(
+    frame: pd.DataFrame,
+    column: str,
+    span: Span,
+    *,
+    title: str | None = None,
+    limit: float | None = None,
+) -> alt.LayerChart:
+    """A mean as a line, with the span between ``_min`` and ``_max`` behind it; one series."""
+    low, high = f"{column}_min", f"{column}_max"
+    scale = scale_for(column, frame[high], limit=limit, title=title)
+    broken = broken_at_gaps(frame.assign(series="mean"), [column, low, high], "series", span)
+    drawn = _drawn(broken, span).assign(
+        value=lambda rows: rows[column] / scale.factor,
+        low=lambda rows: rows[low] / scale.factor,
+        high=lambda rows: rows[high] / scale.factor,
+    )[["at", "value", "low", "high"]]
+    tooltip = [_TIME, *(_number(name, title, scale) for name, title in _BAND_WORDS.items())]
+    y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
+    base = alt.Chart(drawn).encode(x=span.axis(), tooltip=tooltip)
+    between = base.mark_area(opacity=theme.BAND_OPACITY).encode(y=alt.Y("low:Q", title=scale.title), y2="high:Q")
+    line = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(y=y)
+    return _layered([between, line, _hover(base.encode(y=y))], limit, scale)
+
+
+_LEGEND_COLUMNS = 3
+_HAIR = pd.Timedelta(milliseconds=1)
+_BAND_WORDS = {"value": "mean", "low": "lowest", "high": "highest"}
+
+
+def spread(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean and extremes over all series, per step: ``bucket_at``, column, ``_min``, ``_max``."""
+    steps = frame.groupby("bucket_at")[column]
+    return pd.DataFrame(
+        {column: steps.mean(), f"{column}_min": steps.min(), f"{column}_max": steps.max()}
+    ).reset_index()
+
+
+def stacked(
+    frame: pd.DataFrame,
+    column: str,
+    span: Span,
+    step_ms: int,
+    *,
+    series: str = "series",
+    title: str | None = None,
+    limit: float | None = None,
+) -> alt.LayerChart:
+    """Parts of a sum on top of each other. A step in which a part was not seen has nothing of it."""
+    known = frame.dropna(subset=[column]).sort_values(["bucket_at", series])
+    top = known.groupby("bucket_at")[column].cumsum()
+    scale = scale_for(column, top, limit=limit, title=title)
+    parts = pd.DataFrame(
+        {
+            "bucket_at": known["bucket_at"],
+            "series": known[series],
+            "top": top / scale.factor,
+            "bottom": (top - known[column]) / scale.factor,
+            "value": known[column] / scale.factor,
+        }
+    )
+    drawn = _drawn(_as_steps(parts, span, step_ms), span)[["at", "series", "value", "bottom", "top"]]
+    area = (
+        alt.Chart(drawn)
+        .mark_area(interpolate="step-after", opacity=1)
+        .encode(
+            x=span.axis(),
+            y=alt.Y("bottom:Q", title=scale.title, scale=value_scale(column, scale)),
+            y2="top:Q",
+            color=series_color(drawn),
+            tooltip=[_TIME, alt.Tooltip("series:N", title="part"), _number("value", scale.title, scale)],
+        )
+    )
+    return _layered([area], limit, scale)
+
+
+def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:
+    """Each row holds until its step ends; an unbroken run of steps gets a last row there, and a break after it."""
+    step = pd.Timedelta(milliseconds=step_ms)
+    following = parts.groupby("series")["bucket_at"].shift(-1)
+    last = parts[~(following - parts["bucket_at"] <= step)]
+    ends = last.assign(bucket_at=last["bucket_at"] + step)
+    breaks = ends.assign(bucket_at=ends["bucket_at"] + _HAIR, top=float("nan"), bottom=float("nan"), value=float("nan"))
+    return pd.concat([parts, ends, breaks]).sort_values(["series", "bucket_at"], ignore_index=True)
+
+
+def series_color(drawn: pd.DataFrame) -> alt.Color:
+    """The theme's colours, given out by name; a single series needs no legend."""
+    names = sorted(drawn["series"].dropna().unique())
+    legend = alt.Legend(
+        orient="top",
+        title=None,
+        labelLimit=300 if len(names) <= _LEGEND_COLUMNS else 110,
+        columns=0 if len(names) <= _LEGEND_COLUMNS else _LEGEND_COLUMNS,
+        symbolType="square",
+        symbolSize=90,
+        symbolOpacity=1,
+    )
+    return alt.Color("series:N", scale=alt.Scale(domain=names or [""]), legend=legend if len(names) > 1 else None)
+
+
+def _heading(scale: Scale) -> alt.TitleParams:
+    return alt.TitleParams(scale.title, anchor="start", fontSize=13, offset=8)
+
+
+def _drawn(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
+    return frame.assign(at=span.wall(frame["bucket_at"]))
+
+
+def _number(column: str, title: str, scale: Scale) -> alt.Tooltip:
+    return alt.Tooltip(f"{column}:Q", title=title, format=scale.format)
+
+
+def _hover(base: alt.Chart) -> alt.Chart:
+    """Points that show under the pointer, so that a thin line can be read off."""
+    nearest = alt.selection_point(name="nearest", on="pointerover", nearest=True, encodings=["x"], empty=False)
+    visible = alt.condition(nearest, alt.value(1), alt.value(0))
+    points: alt.Chart = base.mark_point(filled=True, size=45).encode(opacity=visible).add_params(nearest)
+    return points
+
+
+def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale) -> alt.LayerChart:
+    if limit is not None:
+        at = pd.DataFrame({"limit": [limit / scale.factor]})
+        layers.append(
+            alt.Chart(at).mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5).encode(y="limit:Q")
+        )
+    return alt.LayerChart(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)

@@ -1,0 +1,1 @@
+"""Accelerators, CPUs and hosts."""

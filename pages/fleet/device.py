@@ -1,0 +1,127 @@
+"""One device, accelerator or CPU socket: all it reports, what happened to it, who uses it, what it is."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from charts.axis import words_of
+from charts.timeseries import over_time
+from pages.fleet import findings, tallies
+from pages.fleet.strips import throttle_strip
+from pages.fleet.topics import TOPICS, Topic, courses, unreported
+from pages.shared import loaders, things, words
+from pages.shared.figures import tiles
+from pages.shared.filters import View
+from pages.shared.frame import no_data, page
+from pages.shared.reasons import reasons
+from pages.shared.tables import table
+from pages.shared.verdict import verdict
+
+PER_ROW = 3
+DEVICE_SOURCES = ("nvidia", "amd", "cpu", "epyc")
+
+
+def render() -> None:
+    """Draw the page."""
+    page("Device", draw, controls=controls)
+
+
+def controls() -> None:
+    """Pick the device; the address keeps it. Not bound to it: there a name would stand instead of the key."""
+    devices = _devices()
+    if devices.empty:
+        return
+    names = dict(zip(devices["key"], things.names(devices), strict=True))
+    keys, asked = list(names), st.query_params.get("device")
+    chosen = st.selectbox(
+        "Device",
+        keys,
+        index=keys.index(asked) if asked in names else 0,
+        format_func=lambda key: words.one_line(f"{names[key]} · {key}"),
+        key="picked-device",
+        label_visibility="collapsed",
+    )
+    if chosen != asked:
+        st.query_params["device"] = chosen
+
+
+def _devices() -> pd.DataFrame:
+    return pd.concat([loaders.entities("accelerator"), loaders.entities("cpu")], ignore_index=True)
+
+
+def draw(view: View) -> None:
+    """Verdict, figures, small multiples by topic, throttling, events, processes and identity of one device."""
+    devices = _devices()
+    if devices.empty:
+        no_data("No device was ever seen", *reasons(DEVICE_SOURCES, view))
+        return
+    chosen = devices[devices["key"] == st.session_state["picked-device"]].head(1)
+    family = str(chosen["family"].iloc[0])
+    accelerator = family == "accelerator"
+    frame = things.accelerators(view, chosen) if accelerator else things.sockets(view, chosen)
+    wrong = findings.of_accelerators(frame, view) if accelerator else findings.silent(frame, "socket", view)
+    verdict(wrong, "All well: it reports, and does not slow itself down.", view)
+    tiles(tallies.of_device(frame, view), view)
+    for topic in TOPICS[family]:
+        multiples(topic, frame, view)
+    if accelerator:
+        throttle_strip(frame, view)
+    happened(frame, view)
+    if accelerator:
+        used_by(frame, view)
+    st.markdown("##### Identity")
+    labels = {"key": frame["key"].iloc[0], "host": frame["host"].iloc[0], **frame["labels"].iloc[0]}
+    table(pd.DataFrame(labels.items(), columns=["label", "value"]), view, key="identity")
+
+
+def multiples(topic: Topic, device: pd.DataFrame, view: View) -> None:
+    """Small charts of a topic's metrics; those that stayed zero or were not seen are named instead."""
+    st.markdown(f"##### {topic.title}", help=topic.help or None)
+    seen = courses(topic, device, view)
+    moved = [course for course in seen if not course.still]
+    for start in range(0, len(moved), PER_ROW):
+        for column, course in zip(st.columns(PER_ROW), moved[start : start + PER_ROW], strict=False):
+            words_of_it = words_of(course.column)
+            drawn = course.frame.assign(series=words_of_it)
+            chart = over_time(drawn, course.column, topic.span(view), limit=course.limit, small=True)
+            column.altair_chart(chart, theme="streamlit", key=f"device-{course.column}", alt=words_of_it)
+            column.caption(course.basis, help=course.help)
+    still = [words_of(course.column) for course in seen if course.still]
+    if still:
+        st.caption(f":material/check: zero in the {view.words}, as counted: {', '.join(still)}.")
+    unseen = unreported(topic, seen)
+    if unseen:
+        st.caption(f":material/blur_off: missing, not reported in the {view.words}: {', '.join(unseen)}.")
+
+
+def happened(frame: pd.DataFrame, view: View) -> None:
+    """Events of the device within the window."""
+    st.markdown("##### Events")
+    events = loaders.events(view.start_ms, loaders.now_ms())
+    events = events[events["entity_id"] == frame["entity_id"].iloc[0]]
+    if events.empty:
+        st.caption(f"None in the {view.words}.")
+        return
+    table(events[["observed_at", "severity", "kind", "code", "message"]], view, key="events")
+
+
+def used_by(frame: pd.DataFrame, view: View) -> None:
+    """Processes that hold memory on the device, as of the last time it was asked."""
+    st.markdown("##### Processes")
+    count = frame["processes"].iloc[0]
+    processes = loaders.device_processes(int(frame["entity_id"].iloc[0]))
+    if count == 0:
+        st.caption("None holds memory on it (measured).")
+    elif processes.empty:
+        st.caption(":material/blur_off: missing: the driver does not name them.")
+    else:
+        asked_at = processes["observed_at"].max()
+        if asked_at < view.now - pd.Timedelta(milliseconds=things.KNOWN_FOR_MS):
+            age = words.duration((view.now - asked_at).total_seconds())
+            st.caption(f":material/history_toggle_off: stale: last asked {age} ago.")
+        table(processes[["pid", "name", "memory_used_bytes", "observed_at"]], view, key="processes")
+
+
+if __name__ == "__main__":
+    render()

@@ -1,0 +1,164 @@
+"""What is wrong in the fleet at this moment, and since when."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from core.readings import ALARMING_THROTTLE, Outcome, Severity
+from pages.shared import loaders, things, words
+from pages.shared.filters import View
+from pages.shared.verdict import Finding
+
+DAY = pd.Timedelta(days=1)  # what has been silent for longer was taken away, not lost
+THROTTLE_LOOKBACK_MS = 6 * 3_600_000
+FULL_RATIO = 0.95
+PRESSURE_RATIO = 0.25
+_REMAP_FAILED = 2
+_ASKS_FOR = {1: "a reset of the device", 2: "a reboot of the node"}
+
+
+def everything(view: View) -> list[Finding]:
+    """All findings of a view, in no order."""
+    return [
+        *sources(view),
+        *of_accelerators(things.accelerators(view), view),
+        *of_hosts(things.hosts(view), view),
+        *silent(things.deployments(view), "server", view),
+        *critical_events(view),
+    ]
+
+
+def of_accelerators(frame: pd.DataFrame, view: View) -> list[Finding]:
+    """What is wrong with the devices of a frame."""
+    return [
+        *silent(frame, "accelerator", view),
+        *throttled(frame, view),
+        *broken(frame),
+        *memory_errors(frame, view),
+    ]
+
+
+def of_hosts(frame: pd.DataFrame, view: View) -> list[Finding]:
+    """What is wrong with the hosts of a frame."""
+    return [*silent(frame, "host", view), *strained(frame)]
+
+
+def all_well(view: View) -> str:
+    """What can be said when nothing is wrong: what was looked at, and when something last was."""
+    warnings = loaders.events(view.start_ms, loaders.now_ms())
+    warnings = warnings[warnings["severity"] != Severity.INFO.value]
+    quiet = f"no warning event in the {view.words}"
+    if len(warnings):
+        quiet = f"last warning event at {words.clock(warnings['observed_at'].max(), view.zone, now=view.now)}"
+    return f"All well: every source delivers, nothing stopped reporting, no device slows itself down, {quiet}."
+
+
+def sources(view: View) -> list[Finding]:
+    """Sources that are here but do not deliver."""
+    health = loaders.recent_health()
+    if view.host is not None:
+        health = health[health["host"] == view.host]
+    found = []
+    for row in health.to_dict("records"):
+        what = f"{row['source']} {row['target']}".strip() + f" on {row['host']}"
+        if row["available"] == 0 and row["absent"] == 0:
+            found.append(Finding(Severity.WARNING, f"{what} cannot be read: {row['reason']}"))
+        elif row["outcome"] == Outcome.FAILED.value:
+            found.append(Finding(Severity.WARNING, f"{what} fails: {row['error']}", row["last_success_at"]))
+    return found
+
+
+def silent(frame: pd.DataFrame, what: str, view: View) -> list[Finding]:
+    """Things that stopped reporting within the last day, while others go on."""
+    if loaders.silent_ms(view.now_ms) > view.stale_after_ms:
+        return []  # then it is the collector that is silent, and the strip says so
+    lost = frame[frame["stale"] & (frame["observed_at"] > view.now - DAY)]
+    if lost.empty:
+        return []
+    who = _some(lost["name"].tolist())
+    verb = "has" if len(lost) == 1 else "have"
+    text = f"{len(lost)} {what}{'' if len(lost) == 1 else 's'} {verb} stopped reporting: {who}"
+    return [Finding(Severity.CRITICAL, text, lost["observed_at"].min())]
+
+
+def throttled(frame: pd.DataFrame, view: View) -> list[Finding]:
+    """Devices whose hardware protects itself; a power cap on a busy card is normal."""
+    bits = frame["throttle_reasons"].fillna(0).astype("int64")
+    held = frame[(bits & int(ALARMING_THROTTLE) != 0) & ~frame["stale"]]
+    if held.empty:
+        return []
+    start_ms = max(view.start_ms, view.end_ms - THROTTLE_LOOKBACK_MS)
+    states = loaders.raw("accelerator", ("throttle_reasons",), things.ids(held), start_ms, view.end_ms)
+    found = []
+    for row in held.to_dict("records"):
+        since = _began(states[states["entity_id"] == row["entity_id"]])
+        text = f"{row['name']} slows itself down: {words.throttle(row['throttle_reasons'])}"
+        found.append(Finding(Severity.WARNING, text, since))
+    return found
+
+
+def _began(states: pd.DataFrame) -> pd.Timestamp | None:
+    """When the present run of alarming samples began; ``None`` when it is as old as the samples."""
+    alarming = states["throttle_reasons"].fillna(0).astype("int64") & int(ALARMING_THROTTLE) != 0
+    calm = states.loc[~alarming, "observed_at"]
+    if calm.empty:
+        return None
+    after = states.loc[states["observed_at"] > calm.max(), "observed_at"]
+    return None if after.empty else after.min()
+
+
+def broken(frame: pd.DataFrame) -> list[Finding]:
+    """Devices that ask for a hand."""
+    found = []
+    for row in frame.to_dict("records"):
+        action, remap = row["recovery_action"], row["row_remap_state"]
+        if action == action and action:
+            wish = _ASKS_FOR.get(int(action), f"recovery action {int(action)}")
+            found.append(Finding(Severity.CRITICAL, f"{row['name']}: the driver asks for {wish}"))
+        if remap == remap and int(remap) & _REMAP_FAILED:
+            found.append(
+                Finding(Severity.CRITICAL, f"{row['name']}: memory rows cannot be remapped, replace the board")
+            )
+    return found
+
+
+def memory_errors(frame: pd.DataFrame, view: View) -> list[Finding]:
+    """Uncorrected memory errors that were counted within the window."""
+    counts = loaders.increases(
+        "accelerator", ("ecc_uncorrected_errors_total",), things.ids(frame), view.start_ms, view.end_ms
+    )
+    bad = things.named(counts[counts["ecc_uncorrected_errors_total"] > 0], frame)
+    return [
+        Finding(Severity.CRITICAL, f"{row.series}: {errors:.0f} uncorrected memory errors in the {view.words}")
+        for row, errors in zip(bad.itertuples(), bad["ecc_uncorrected_errors_total"], strict=True)
+    ]
+
+
+def strained(frame: pd.DataFrame) -> list[Finding]:
+    """Hosts without room, or whose tasks wait."""
+    found = []
+    for row in frame[~frame["stale"]].to_dict("records"):
+        for part in ("memory", "disk"):
+            ratio = row[f"{part}_used_bytes"] / row[f"{part}_total_bytes"]
+            if ratio > FULL_RATIO:
+                found.append(Finding(Severity.WARNING, f"{row['name']}: {part} is {ratio:.0%} full"))
+        for part in ("memory", "io"):
+            ratio = row[f"{part}_pressure_ratio"]
+            if ratio > PRESSURE_RATIO:
+                found.append(Finding(Severity.WARNING, f"{row['name']}: tasks wait for {part} {ratio:.0%} of the time"))
+    return found
+
+
+def critical_events(view: View) -> list[Finding]:
+    """Events of the window that matter most; newest of each kind and thing."""
+    events = loaders.events(view.start_ms, loaders.now_ms())
+    critical = events[events["severity"] == Severity.CRITICAL.value].drop_duplicates(["kind", "entity_id"])
+    return [
+        Finding(Severity.CRITICAL, f"{row['kind']}: {row['message']}", row["observed_at"])
+        for row in critical.to_dict("records")
+    ]
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,91 @@
+"""The first thing that ops sees: what is wrong, what works, what it draws."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from charts.timeseries import over_time, stacked
+from pages.fleet import findings, tallies
+from pages.fleet.strips import heat_strip
+from pages.shared import loaders, things
+from pages.shared.figures import tiles
+from pages.shared.filters import View
+from pages.shared.frame import no_data, page
+from pages.shared.pictures import picture
+from pages.shared.reasons import reasons
+from pages.shared.tables import table
+from pages.shared.verdict import verdict
+
+TITLES = {
+    "cpu_utilization_ratio": "CPU busy",
+    "load_1m": "load, 1 min",
+    "reports": "reports now",
+    "observed_at": "last sample",
+    "kv_cache_usage_ratio": "KV cache",
+}
+
+
+def render() -> None:
+    """Draw the page."""
+    page("Overview", draw)
+
+
+def draw(view: View) -> None:
+    """Verdict, figures, heat strip, power and CPU over time, hosts and servers."""
+    accelerators, sockets, hosts = things.accelerators(view), things.sockets(view), things.hosts(view)
+    deployments = things.deployments(view)
+    verdict(findings.everything(view), findings.all_well(view), view)
+    power = tallies.accelerator_power(accelerators, view) if len(accelerators) else tallies.cpu_power(sockets, view)
+    figures = [
+        power,
+        tallies.output_tokens(deployments, view),
+        tallies.host_cpu(hosts, view),
+        tallies.sources_healthy(view),
+    ]
+    tiles([tallies.accelerators_active(accelerators, view), *figures], view)
+    if accelerators.empty:
+        no_data("No accelerator was found: CPU sockets are shown instead", *reasons(("nvidia", "amd"), view))
+        heat_strip("CPU sockets", "cpu", sockets, view)
+    else:
+        heat_strip("Accelerators", "accelerator", accelerators, view)
+    left, right = st.columns(2)
+    with left:
+        power_chart(accelerators, sockets, view)
+    with right:
+        cpu_chart(sockets, view)
+    st.markdown("##### Hosts")
+    table(tallies.host_table(hosts, accelerators), view, key="hosts", titles=TITLES)
+    st.markdown("##### Inference servers")
+    if deployments.empty:
+        no_data("No inference server was found", *reasons(("serving",), view))
+    else:
+        table(tallies.server_table(deployments, view), view, key="servers", titles=TITLES)
+
+
+def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View) -> None:
+    """Accelerators by model and CPU packages, stacked."""
+    window = (view.start_ms, view.end_ms, view.step_ms)
+    parts = [
+        things.summed(
+            things.named(loaders.series(family, ("power_watts",), things.ids(frame), *window), frame, by), "power_watts"
+        )
+        for family, frame, by in (("accelerator", accelerators, "model"), ("cpu", sockets.assign(part="CPU"), "part"))
+    ]
+    power = pd.concat(parts, ignore_index=True).dropna(subset=["power_watts"])
+    why, remedy = reasons(("cpu",) if accelerators.empty else ("nvidia", "amd"), view)
+    chart = stacked(power, "power_watts", view.span, view.step_ms) if len(power) else None
+    note = f"measured · {view.resolution} · accelerator boards and CPU packages only, not the node or the wall."
+    picture("Power", chart, key="power", note=note, why=why, remedy=remedy)
+
+
+def cpu_chart(sockets: pd.DataFrame, view: View) -> None:
+    """Busy time of CPU sockets."""
+    busy = loaders.series("cpu", ("utilization_ratio",), things.ids(sockets), view.start_ms, view.end_ms, view.step_ms)
+    named = things.named(busy, sockets)
+    chart = over_time(named, "utilization_ratio", view.span, title="busy") if len(named) else None
+    picture("CPU busy time by socket", chart, key="cpu", note=f"measured · {view.resolution}")
+
+
+if __name__ == "__main__":
+    render()

@@ -1,0 +1,1 @@
+"""Vatio itself."""

@@ -1,0 +1,149 @@
+"""Is the monitor itself well: every source and target, the store, and what probes spend."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from core.units import unit_of
+from pages.ops import sources
+from pages.shared import loaders, words
+from pages.shared.figures import Figure, tiles
+from pages.shared.filters import View
+from pages.shared.frame import no_data, page
+from pages.shared.store import settings
+from pages.shared.tables import table
+from pages.shared.verdict import verdict
+
+TITLES = {
+    "mean_duration_seconds": "mean duration",
+    "ticks_missed": "missed",
+    "last_success_at": "last success",
+    "checked_at": "looked for",
+    "file_bytes": "file",
+}
+
+
+def render() -> None:
+    """Draw the page."""
+    page("Health", draw)
+
+
+def draw(view: View) -> None:
+    """Verdict, the monitor's own freshness, sources and targets, store, probe spend."""
+    rows = sources.states(view)
+    dropped = int(loaders.facts().get("batches_dropped", "0"))
+    if rows:
+        verdict(sources.findings(rows, dropped), sources.summary(rows), view)
+    _tiles(rows, dropped, view)
+    _sources(rows, view)
+    _store(view)
+    _spend(view)
+
+
+def _tiles(rows: list[sources.Row], dropped: int, view: View) -> None:
+    own = sources.own(rows)
+    here = [row for row in own if row["state"] != sources.ABSENT]
+    well = sum(row["state"] not in (*sources.BAD, sources.WAITING) for row in here)
+    newest = loaders.newest_sample_at_ms()
+    missed = sum(row["ticks_missed"] for row in own if row["ticks_missed"] == row["ticks_missed"])
+    sizes = loaders.store_size()
+    tiles(
+        [
+            Figure(
+                label="Sources delivering",
+                text=f"{well} of {len(here)}" if own else None,
+                help="Of those that are here, in part or in full; what is absent is listed below.",
+                reason="no source was ever started",
+            ),
+            Figure(
+                label="Last tick",
+                text=f"{words.duration(max(view.now_ms - newest, 0) / 1000)} ago" if newest else None,
+                at=pd.Timestamp(newest, unit="ms", tz="UTC") if newest else None,
+                help="When the collector daemon last stored anything: how fresh this dashboard is.",
+                reason="nothing was ever stored",
+            ),
+            Figure(label="Ticks missed", value=missed if own else None, window=view.words, reason="no ticks"),
+            Figure(
+                label="Batches dropped",
+                value=float(dropped),
+                window="ever",
+                help="Lost because the store could not be written for too long.",
+            ),
+            Figure(label="Store", value=float(sizes["file_bytes"].max()), unit=unit_of("file_bytes")),
+        ],
+        view,
+    )
+
+
+def _sources(rows: list[sources.Row], view: View) -> None:
+    st.markdown("##### Sources and targets", help="A source reads one library or protocol; a target is one address.")
+    if not rows:
+        no_data("No source has reported yet.", "", "start the collector daemon: make run")
+        return
+    order = ["state", "source", "target", "host", "last_success_at", "mean_duration_seconds", "ticks", "failed"]
+    order += ["ticks_missed", "error", "reason", "remedy"]
+    frame = pd.DataFrame(rows)[order].rename(columns={"error": "last_error"})
+    frame["last_error"] = frame["last_error"].where(frame["state"] == sources.FAILED, "")
+    seconds = st.column_config.NumberColumn("Mean duration (s)", format="%.4f")
+    table(
+        frame,
+        view,
+        key="health-sources",
+        titles=TITLES,
+        columns={"mean_duration_seconds": seconds},
+    )
+    st.caption(f"Ticks, failures and durations: {view.words}. Reason and remedy: as the last discovery gave them.")
+    for row in rows:
+        if row["reason"] and not row["target"]:
+            with st.container(border=True):
+                st.markdown(
+                    f"**{words.plain(row['source'])}**: {row['state']}. {words.plain(row['reason'], limit=500)}"
+                )
+                if row["remedy"]:
+                    st.caption(f"Remedy: {words.plain(row['remedy'], limit=500)}")
+
+
+def _store(view: View) -> None:
+    st.markdown("##### Store")
+    sizes = loaders.store_size()
+    st.caption(f"Rows and range of each table. File: {words.plain(settings().storage.path.resolve(), limit=500)}")
+    table(
+        sizes[["table", "rows", "first_at", "last_at"]],
+        view,
+        key="health-store",
+        titles={"first_at": "from", "last_at": "to"},
+    )
+
+
+def _spend(view: View) -> None:
+    st.markdown("##### What probes spend", help="A probe that would pass its cap is refused, not sent.")
+    probes, spent = settings().probe, loaders.probe_spend()
+    if not probes and spent.empty:
+        st.caption("No [[probe]] is set, so nothing is spent.")
+        return
+    caps = {probe.name: probe.monthly_cap_usd for probe in probes}
+    month = f"{view.now:%Y-%m}"
+    idle = [name for name in caps if not ((spent["endpoint"] == name) & (spent["month"] == month)).any()]
+    none = pd.DataFrame({"endpoint": idle, "month": month, "spent_usd": 0.0})
+    frame = pd.concat([spent, none]) if idle else spent
+    frame = frame.assign(cap_usd=frame["endpoint"].map(caps).astype("float64"))
+    frame["used_ratio"] = frame["spent_usd"] / frame["cap_usd"].where(frame["cap_usd"] > 0)
+    money = {
+        name: st.column_config.NumberColumn(title, format="%.4f")
+        for name, title in (("spent_usd", "Spent (USD)"), ("cap_usd", "Cap (USD)"))
+    }
+    table(
+        frame.sort_values(["month", "endpoint"], ascending=[False, True]),
+        view,
+        key="health-spend",
+        titles={"used_ratio": "of the cap"},
+        columns=money,
+    )
+    st.caption(
+        "By endpoint and UTC month; a request without a bill counts with its worst case. No cap: no price is set."
+    )
+
+
+if __name__ == "__main__":
+    render()

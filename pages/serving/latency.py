@@ -1,0 +1,110 @@
+"""How fast each model answers: quantiles, the distribution, the queue, and what a probe sees from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.readings import Latency, Severity
+from pages.serving import deployment
+from pages.shared import loaders, tables, things, words
+from pages.shared.filters import View
+from pages.shared.frame import no_data, page
+from pages.shared.verdict import Finding, verdict
+
+MANY_FAILED_RATIO = 0.01
+
+
+def render() -> None:
+    """Draw the page."""
+    page("Latency", draw)
+
+
+def draw(view: View) -> None:
+    """Verdict over all deployments, a table of them, and one of them in full."""
+    deployments = things.deployments(view)
+    if deployments.empty:
+        no_data(
+            "No inference server was seen.",
+            "Servers on this machine's well-known ports are found by themselves, by their /metrics page.",
+            "start one, or name it in a [[serving.server]] entry; ops/health shows what was tried",
+        )
+        return
+    records = deployments.to_dict("records")
+    verdict([finding for row in records for finding in _findings(row, view)], _all_well(len(records)), view)
+    _table(records, view)
+    names = dict(zip(deployments["entity_id"], deployments["name"], strict=True))
+    chosen = st.selectbox(
+        "Deployment", list(names), format_func=lambda i: words.one_line(names[i]), key="latency-deployment"
+    )
+    deployment.draw(next(row for row in records if row["entity_id"] == chosen), view)
+
+
+def _all_well(count: int) -> str:
+    return f"No request waits on {'the one deployment' if count == 1 else f'any of {count} deployments'}."
+
+
+def _findings(row: dict[Hashable, Any], view: View) -> list[Finding]:
+    """What is wrong with one deployment."""
+    name = row["name"]
+    if row["stale"]:
+        return [Finding(Severity.WARNING, f"{name} has stopped reporting", row["observed_at"])]
+    found = []
+    queue = loaders.series(
+        "deployment", ("waiting_requests",), (int(row["entity_id"]),), view.start_ms, view.end_ms, view.step_ms
+    )
+    waited = queue[queue["waiting_requests_max"] > 0]
+    if row["waiting_requests"] > 0:
+        calm = queue.loc[queue["waiting_requests_max"] == 0, "bucket_at"]
+        began = waited.loc[waited["bucket_at"] > calm.max(), "bucket_at"].min() if len(calm) else None
+        count = round(row["waiting_requests"])
+        waits = "1 request waits" if count == 1 else f"{count} requests wait"
+        found.append(Finding(Severity.WARNING, f"{name}: {waits}", began))
+    elif len(waited):
+        first, last = (words.clock(at, view.zone, now=view.now) for at in waited["bucket_at"].agg(["min", "max"]))
+        most = f"{waited['waiting_requests_max'].max():.0f} at most"
+        text = f"{name}: requests waited ({most}) between {first} and {last}; none waits now"
+        found.append(Finding(Severity.INFO, text))
+    counts = deployment.finished(int(row["entity_id"]), view)
+    if counts["failed"] > MANY_FAILED_RATIO * counts.sum():
+        share = f"{counts['failed'] / counts.sum():.1%}"
+        found.append(Finding(Severity.WARNING, f"{name}: {share} of requests failed in the {view.words}"))
+    return found
+
+
+def _table(records: list[dict[Hashable, Any]], view: View) -> None:
+    """Every deployment in one row: figures of the window beside those of now."""
+    rows = []
+    for record in records:
+        ttft = deployment.whole(int(record["entity_id"]), Latency.TTFT, view)
+        itl = deployment.whole(int(record["entity_id"]), Latency.ITL, view)
+        rows.append(
+            {
+                "deployment": record["name"],
+                "engine": record["labels"].get("engine", ""),
+                "ttft_p50_seconds": ttft["p50_seconds"],
+                "ttft_p95_seconds": ttft["p95_seconds"],
+                "itl_p50_seconds": itl["p50_seconds"],
+                "requests_seen": ttft["observations"],
+                "running_requests": record["running_requests"],
+                "waiting_requests": record["waiting_requests"],
+                "kv_cache_usage_ratio": record["kv_cache_usage_ratio"],
+            }
+        )
+    seconds = {"ttft_p50_seconds": "TTFT p50", "ttft_p95_seconds": "TTFT p95", "itl_p50_seconds": "ITL p50"}
+    tables.table(
+        pd.DataFrame(rows).astype(dict.fromkeys(seconds, "float64")),
+        view,
+        key="latency-deployments",
+        titles={"requests_seen": "requests seen", "kv_cache_usage_ratio": "KV cache now"},
+        columns={
+            name: st.column_config.NumberColumn(f"{words_} (s)", format="%.3f") for name, words_ in seconds.items()
+        },
+    )
+
+
+if __name__ == "__main__":
+    render()

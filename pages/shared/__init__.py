@@ -1,0 +1,1 @@
+"""What every page uses: the open store, filters, cached loaders, the frame."""

@@ -1,0 +1,56 @@
+"""How columns of a table look: titles and formats follow from a column's name, as on charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+from streamlit import column_config
+
+from charts.axis import scale_for, words_of
+from core.units import unit_of
+
+_SCALED = ("_bytes", "_bytes_per_second", "_hertz", "_tokens_per_second")  # their base units make long numbers
+
+
+def configured(frame: pd.DataFrame, zone: ZoneInfo, titles: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A frame in base units as a table for people.
+
+    Ratios become bars from 0 to 100 %, other quantities numbers with their unit in the title, times
+    the site's wall clock.
+
+    Args:
+        frame: columns named with their units.
+        zone: the site's.
+        titles: words for a column where its own do not do.
+
+    Returns:
+        The frame to show and its ``column_config``.
+    """
+    shown = frame.copy()
+    config: dict[str, Any] = {}
+    for name in frame.columns:
+        words = _capital(titles.get(name, words_of(name.removesuffix("_at"))))
+        unit = unit_of(name)
+        if name.endswith("_at"):
+            shown[name] = frame[name].dt.tz_convert(zone).dt.tz_localize(None)
+            config[name] = column_config.DatetimeColumn(words, format="MM-DD HH:mm:ss")
+        elif name.endswith("_ratio"):
+            shown[name] = frame[name] * 100
+            config[name] = column_config.ProgressColumn(words, format="%.0f %%", min_value=0.0, max_value=100.0)
+        elif name.endswith(_SCALED):
+            scale = scale_for(name, frame[name], title=words)
+            shown[name] = frame[name] / scale.factor
+            config[name] = column_config.NumberColumn(scale.title, format="%.1f")
+        elif pd.api.types.is_float_dtype(frame[name]):
+            title = f"{words} ({unit.symbol})" if unit.symbol else words
+            config[name] = column_config.NumberColumn(title, format=f"%.{unit.decimals}f")
+        else:
+            config[name] = column_config.Column(words)
+    return shown, config
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

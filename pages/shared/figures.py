@@ -1,0 +1,78 @@
+"""Numbers as tiles. No data, stale and zero look different, and every number says where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import pandas as pd
+import streamlit as st
+
+from core.units import PLAIN, Unit, show
+from pages.shared import words
+from pages.shared.filters import View
+
+Basis = Literal["measured", "derived", "estimated", "missing"]
+NO_VALUE = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number with its unit, window, freshness and label.
+
+    ``value`` is in the base unit; ``text`` replaces its wording (``3 of 8``). ``at`` is when it was
+    observed; without it the figure is as fresh as its window. ``note`` is said beside label and window,
+    ``reason`` where a value is missing.
+    """
+
+    label: str
+    value: float | None = None
+    unit: Unit = PLAIN
+    basis: Basis = "measured"
+    window: str = "now"
+    at: datetime | pd.Timestamp | None = None
+    text: str | None = None
+    help: str = ""
+    note: str = ""
+    reason: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is nothing to show."""
+        return self.text is None and (self.value is None or bool(pd.isna(self.value)))
+
+    def age_seconds(self, view: View) -> float | None:
+        """How old the observation is (s); ``None`` when it is not of one instant."""
+        if self.at is None or pd.isna(self.at):
+            return None
+        return max((view.now - self.at).total_seconds(), 0.0)
+
+    def stale(self, view: View) -> bool:
+        """Whether it is too old to be called current."""
+        age = self.age_seconds(view)
+        return age is not None and age * 1000 > view.stale_after_ms
+
+
+def shown(figure: Figure, view: View) -> tuple[str, str]:
+    """The large and the small text of a figure: the one place where the three states part ways."""
+    note = words.plain(figure.note)
+    if figure.missing:
+        return NO_VALUE, ":material/blur_off: missing"
+    text = figure.text if figure.text is not None else show(figure.value, figure.unit)
+    age = figure.age_seconds(view)
+    if age is not None and figure.stale(view):
+        return text, f":material/history_toggle_off: stale, {words.duration(age)} old"
+    return text, " · ".join(part for part in (figure.basis, figure.window, note) if part)
+
+
+def tiles(figures: Sequence[Figure], view: View) -> None:
+    """A row of figures; one below the other on a narrow screen."""
+    for column, figure in zip(st.columns(len(figures)), figures, strict=True):
+        large, small = shown(figure, view)
+        why = f"No data: {figure.reason}." if figure.missing and figure.reason else ""
+        explained = " ".join(words.plain(part, limit=500) for part in (why, figure.help) if part)
+        with column.container(border=True, height="stretch", gap="xxsmall"):
+            st.metric(words.plain(figure.label), large, help=explained or None)
+            st.caption(small)

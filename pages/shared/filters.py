@@ -1,0 +1,210 @@
+"""The filter bar that all pages share, kept in the URL, and the ``View`` it stands for."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import streamlit as st
+
+from charts.axis import Span
+from core.errors import StoreError
+from core.settings import Settings
+from pages.shared import loaders, words
+
+ALL = "all"
+DEFAULT_RANGE = "1h"
+SETTLE_MS = 5_000  # the newest samples are written by then, so a finished step stays as it is
+STALE_INTERVALS = 3
+SAMPLES_PER_STEP = 2  # with one, a sample that comes a little late would leave its step empty
+MINIMUM_REFRESH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A span of time and the step that suits a screen."""
+
+    seconds: int
+    step_seconds: int
+    words: str
+
+
+RANGES = {
+    "15m": Range(900, 20, "15 minutes"),
+    "1h": Range(3_600, 30, "hour"),
+    "6h": Range(21_600, 120, "6 hours"),
+    "24h": Range(86_400, 300, "24 hours"),
+    "7d": Range(604_800, 1_800, "7 days"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a page shows: a half-open window of finished steps, and which things."""
+
+    range_name: str
+    start_ms: int
+    end_ms: int
+    step_ms: int
+    now_ms: int
+    interval_ms: int
+    slow_interval_ms: int
+    zone: ZoneInfo
+    host: str | None = None
+    vendor: str | None = None
+    hardware: str | None = None
+    model: str | None = None
+    deployment: str | None = None
+
+    @property
+    def stale_after_ms(self) -> int:
+        """Age (ms) beyond which a figure is not current any more: three intervals."""
+        return STALE_INTERVALS * self.interval_ms
+
+    @property
+    def gap_ms(self) -> int:
+        """Distance (ms) between neighbouring points beyond which a line is broken."""
+        return round(1.5 * max(self.step_ms, self.stale_after_ms))
+
+    @property
+    def slow_gap_ms(self) -> int:
+        """The same for what is read at the slow pace."""
+        return round(1.5 * max(self.step_ms, STALE_INTERVALS * self.slow_interval_ms))
+
+    @property
+    def recent(self) -> tuple[int, int]:
+        """The window (Unix ms) for what is called a rate "now": the last minute, or three intervals."""
+        end_ms = (self.now_ms - SETTLE_MS) // SETTLE_MS * SETTLE_MS
+        return end_ms - max(60_000, self.stale_after_ms), end_ms
+
+    @property
+    def span(self) -> Span:
+        """The window as charts take it."""
+        return Span(self.start_ms, self.end_ms, self.gap_ms, self.zone)
+
+    @property
+    def words(self) -> str:
+        """The window for people: ``last hour``."""
+        return f"last {RANGES[self.range_name].words}"
+
+    @property
+    def resolution(self) -> str:
+        """The step for people: ``30 s steps``."""
+        return f"{words.duration(self.step_ms / 1000)} steps"
+
+    @property
+    def now(self) -> datetime:
+        """The instant of this run, UTC."""
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC)
+
+    def coarse_step_ms(self, columns: int) -> int:
+        """A step (ms) that cuts the window into at most ``columns``, each with several samples."""
+        wanted = max((self.end_ms - self.start_ms) / columns, self.stale_after_ms)
+        return math.ceil(wanted / self.step_ms) * self.step_ms
+
+    def keep(self, things: pd.DataFrame) -> pd.DataFrame:
+        """Those entities (as ``queries.entities`` gives them) that the filters let through.
+
+        ``vendor`` and ``hardware`` choose among accelerators; ``model`` and ``deployment`` among
+        deployments, and the accelerators these run on.
+        """
+        kept = things if self.host is None else things[things["host"] == self.host]
+        if self.vendor is not None:
+            kept = kept[(kept["family"] != "accelerator") | (kept["vendor"] == self.vendor)]
+        if self.hardware is not None:
+            kept = kept[(kept["family"] != "accelerator") | (kept["model"] == self.hardware)]
+        if self.model is None and self.deployment is None:
+            return kept
+        return self._served(kept)
+
+    def _served(self, things: pd.DataFrame) -> pd.DataFrame:
+        deployments = loaders.entities("deployment")
+        if self.model is not None:
+            deployments = deployments[deployments["model"] == self.model]
+        if self.deployment is not None:
+            deployments = deployments[deployments["key"] == self.deployment]
+        used = loaders.assignments(self.start_ms, self.end_ms)
+        targets = used[used["deployment_id"].isin(deployments["entity_id"])]["target_id"]
+        chosen = things["entity_id"].isin([*deployments["entity_id"], *targets])
+        return things[chosen | ~things["family"].isin(["deployment", "accelerator"])]
+
+
+def bar(settings: Settings) -> None:
+    """Draw the filters. Called by ``app.py`` alone, so that choices outlive a change of page."""
+    with st.container(horizontal=True, vertical_alignment="center", key="filters"):
+        st.segmented_control(
+            "Time range",
+            list(RANGES),
+            default=DEFAULT_RANGE,
+            required=True,
+            key="range",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        st.toggle(
+            "Live",
+            value=True,
+            key="live",
+            bind="query-params",
+            help=f"Look for new samples every {refresh_seconds(settings):g} s. Off: the page stands still.",
+        )
+    with st.sidebar:  # not in a popover: closed, it would lose its part of the address on a change of page
+        for name, (title, values) in _options().items():
+            chosen = st.session_state.get(name, st.query_params.get(name, ALL))
+            if len(values) > 1 or chosen != ALL:
+                st.selectbox(title, [ALL, *values], key=name, bind="query-params", format_func=words.one_line)
+
+
+def _options() -> dict[str, tuple[str, list[str]]]:
+    try:
+        things = loaders.entities()
+    except StoreError:
+        things = pd.DataFrame(columns=["family", "key", "host", "vendor", "model"])
+    accelerators = things[things["family"] == "accelerator"]
+    deployments = things[things["family"] == "deployment"]
+    return {
+        "host": ("Host", _distinct(things[things["family"] == "host"]["key"])),
+        "vendor": ("Accelerator vendor", _distinct(accelerators["vendor"])),
+        "hardware": ("Accelerator model", _distinct(accelerators["model"])),
+        "model": ("Served model", _distinct(deployments["model"])),
+        "deployment": ("Deployment", _distinct(deployments["key"])),
+    }
+
+
+def _distinct(values: pd.Series) -> list[str]:
+    return sorted({str(value) for value in values.dropna()} - {ALL, ""})
+
+
+def refresh_seconds(settings: Settings) -> float:
+    """How often a live page looks again (s)."""
+    return max(settings.collectors.interval_seconds, MINIMUM_REFRESH_SECONDS)
+
+
+def current(settings: Settings, *, now_ms: int | None = None) -> View:
+    """The view that the filters stand for at this moment; defaults where a page runs without the bar."""
+    name = st.session_state.get("range") or DEFAULT_RANGE
+    chosen = RANGES[name]
+    interval_ms = round(settings.collectors.interval_seconds * 1000)
+    step_ms = max(chosen.step_seconds * 1000, SAMPLES_PER_STEP * interval_ms)
+    at_ms = int(time.time() * 1000) if now_ms is None else now_ms
+    end_ms = (at_ms - SETTLE_MS) // step_ms * step_ms
+    picked = {
+        key: None if value == ALL else value
+        for key in ("host", "vendor", "hardware", "model", "deployment")
+        if (value := st.session_state.get(key, ALL)) is not None
+    }
+    return View(
+        range_name=name,
+        start_ms=end_ms - chosen.seconds * 1000,
+        end_ms=end_ms,
+        step_ms=step_ms,
+        now_ms=at_ms,
+        interval_ms=interval_ms,
+        slow_interval_ms=round(settings.collectors.slow_interval_seconds * 1000),
+        zone=settings.site.zone,
+        **picked,
+    )

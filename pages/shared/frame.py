@@ -1,0 +1,115 @@
+"""The frame of every page: title, simulated banner, live strip, and what stands in place of missing data.
+
+A page calls ``page(title, draw)``; ``draw(view)`` puts verdict, tiles, pictures and tables, in this
+order, and runs again by itself while the "Live" switch is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from core.errors import ConfigError, StoreError
+from pages.shared import filters, loaders, words
+from pages.shared.filters import View
+from pages.shared.store import open_store, settings
+
+RETRY_SECONDS = 5.0
+Draw = Callable[[View], None]
+
+
+def page(title: str, draw: Draw, *, controls: Callable[[], None] | None = None) -> None:
+    """Draw one page.
+
+    Args:
+        title: its heading.
+        draw: the live part; runs again every few seconds.
+        controls: widgets of this page alone, drawn once above the live part; ``draw`` reads them from
+            ``st.session_state``.
+    """
+    st.title(title)
+    try:
+        simulated = loaders.facts().get("simulated")
+        current = settings()
+    except ConfigError as exc:
+        st.error(f"The settings cannot be used. {words.plain(exc, limit=500)}", icon=":material/settings_alert:")
+        return
+    except StoreError:
+        st.fragment(_wait_for_store, run_every=RETRY_SECONDS)()
+        return
+    if simulated:
+        st.warning("Simulated data: no figure on this page was measured.", icon=":material/science:")
+    if controls is not None:
+        controls()
+    every = filters.refresh_seconds(current) if st.session_state.get("live", True) else None
+    st.fragment(_live, run_every=every, key="page")(draw)
+
+
+def _live(draw: Draw) -> None:
+    try:
+        view = filters.current(settings())
+        strip(view)
+        draw(view)
+    except StoreError:  # the file was there a moment ago
+        st.rerun()
+
+
+def _wait_for_store() -> None:
+    """What an empty installation says of itself; goes away when the database appears."""
+    path = settings().storage.path
+    try:
+        open_store()
+    except StoreError as exc:
+        st.info("Nothing has been measured yet.", icon=":material/hourglass_empty:")
+        st.markdown("**Looked for**")
+        st.code(str(path.resolve()), language=None)
+        st.markdown("**Found**")
+        st.text(words.one_line(exc))
+        st.markdown("**Start one of these**, and this page fills by itself within seconds:")
+        st.code(
+            "make run     # measure this machine\nmake demo    # a simulated fleet, to look around", language="shell"
+        )
+        return
+    st.rerun()
+
+
+def strip(view: View) -> None:
+    """How fresh everything below is, and which window and steps it shows."""
+    newest = loaders.newest_sample_at_ms()
+    window = (
+        f"{view.words} to {words.clock(_utc(view.end_ms), view.zone, now=view.now)}, {view.resolution} · "
+        f"{words.plain(view.zone.key)} ({words.offset(view.now, view.zone)})"
+    )
+    if newest is None:
+        st.warning("No data: the collectors have not stored anything yet.", icon=":material/hourglass_empty:")
+        return
+    age_seconds = max(view.now_ms - newest, 0) / 1000
+    if age_seconds * 1000 > view.stale_after_ms:
+        st.warning(
+            f"Stale: last sample {words.duration(age_seconds)} ago "
+            f"({words.clock(_utc(newest), view.zone, now=view.now)}), expected every "
+            f"{words.duration(view.interval_ms / 1000)}. What follows is the last that is known, not the present. "
+            "Is the collector daemon running?",
+            icon=":material/history_toggle_off:",
+        )
+        st.caption(window)
+        return
+    live = st.session_state.get("live", True)
+    state = ":material/sensors: live" if live else ":material/pause_circle: paused"
+    st.caption(f"{state} · last sample {words.duration(age_seconds)} ago · {window}")
+
+
+def no_data(what: str, why: str = "", remedy: str = "") -> None:
+    """Stands where a picture or table would be; says what is missing, why, and what helps."""
+    with st.container(border=True):
+        st.markdown(f":material/blur_off: **{words.plain(what)}**")
+        if why:
+            st.caption(words.plain(why, limit=500))
+        if remedy:
+            st.caption(f"Remedy: {words.plain(remedy, limit=500)}")
+
+
+def _utc(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -1,0 +1,212 @@
+"""Everything that pages read, cached. Arguments are plain and rounded, so that keys repeat between viewers.
+
+``NOW_TTL`` bounds the age of what is shown as current; ``WINDOW_TTL`` that of finished steps, which
+only late data can change. N open tabs cost one query.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pandas as pd
+import streamlit as st
+
+from analytics import cost_totals, costs, efficiency
+from analytics import latency as latencies
+from analytics.costs import DeploymentCost
+from pages.shared.store import open_store, settings
+from storage import queries
+
+NOW_TTL = 5.0  # seconds
+WINDOW_TTL = 300.0
+PRESENT_MS = 3_600_000
+STEP_TTL = 3_600.0  # of steps on the clock's grid, many of which make one answer
+
+
+def now_ms() -> int:
+    """The time (Unix ms), rounded down to whole ``NOW_TTL``."""
+    return int(time.time() // NOW_TTL * NOW_TTL * 1000)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)
+def entities(family: str | None = None) -> pd.DataFrame:
+    """``queries.entities``."""
+    return queries.entities(open_store().engine, family)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)
+def latest(family: str) -> pd.DataFrame:
+    """``queries.latest``: the newest sample of each entity, however old."""
+    return queries.latest(open_store().engine, family)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)
+def latest_known(family: str, metrics: tuple[str, ...], since_ms: int) -> pd.DataFrame:
+    """``queries.latest_known``: for metrics that are read now and then."""
+    return queries.latest_known(open_store().engine, family, metrics, since_ms)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
+def newest_sample_at_ms() -> int | None:
+    """When anything was last stored."""
+    return queries.newest_sample_at_ms(open_store().engine)
+
+
+def silent_ms(at_ms: int) -> float:
+    """How long nothing has been stored (ms); infinite in an empty store."""
+    newest = newest_sample_at_ms()
+    return math.inf if newest is None else max(at_ms - newest, 0)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
+def facts() -> dict[str, str]:
+    """What the store says of itself."""
+    return queries.facts(open_store().engine)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=8, show_spinner=False)
+def health(since_ms: int) -> pd.DataFrame:
+    """``queries.health``."""
+    return queries.health(open_store().engine, since_ms)
+
+
+def recent_health() -> pd.DataFrame:
+    """``queries.health`` of the last hour: what sources do at present."""
+    return health(now_ms() - PRESENT_MS)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
+def accelerator_states(at_ms: int, stale_after_ms: int) -> pd.DataFrame:
+    """``efficiency.accelerator_states``."""
+    return efficiency.accelerator_states(open_store().engine, at_ms, stale_after_ms=stale_after_ms)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=64, show_spinner=False)
+def device_processes(entity_id: int) -> pd.DataFrame:
+    """``queries.device_processes``."""
+    return queries.device_processes(open_store().engine, entity_id)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)
+def events(start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``queries.events``, newest first."""
+    return queries.events(open_store().engine, start_ms, end_ms)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)
+def assignments(start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``queries.assignments``."""
+    return queries.assignments(open_store().engine, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=128, show_spinner=False)
+def series(
+    family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int, step_ms: int
+) -> pd.DataFrame:
+    """``queries.read``: means (and ``_min``, ``_max``) of gauges, increases of counters, per entity and step."""
+    return queries.read(open_store().engine, family, metrics, entity_ids, start_ms, end_ms, step_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=128, show_spinner=False)
+def rates(
+    family: str, counters: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int, step_ms: int
+) -> pd.DataFrame:
+    """Counters as rates: ``x_total`` becomes ``x_per_second``, per entity and step.
+
+    A counter that is not read in every step grew during all the time since it was last read.
+    """
+    frame = queries.read(open_store().engine, family, counters, entity_ids, start_ms, end_ms, step_ms)
+    for name in counters:
+        known = frame.dropna(subset=[name])
+        elapsed = known.groupby("entity_id")["bucket_at"].diff().dt.total_seconds()
+        usual = elapsed.groupby(known["entity_id"]).transform("median").fillna(step_ms / 1000)
+        frame[f"{name.removesuffix('_total')}_per_second"] = known[name] / elapsed.fillna(usual)
+    return frame.drop(columns=list(counters))
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
+def raw(
+    family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int
+) -> pd.DataFrame:
+    """``queries.raw``: for states; keep the window short."""
+    return queries.raw(open_store().engine, family, metrics, entity_ids, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
+def increases(
+    family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int
+) -> pd.DataFrame:
+    """``queries.increases``: of counters over the whole window."""
+    return queries.increases(open_store().engine, family, metrics, entity_ids, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
+def energy(family: str, entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``efficiency.energy``."""
+    return efficiency.energy(open_store().engine, family, entity_ids, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=128, show_spinner=False)
+def quantiles(
+    entity_ids: tuple[int, ...] | None, kind: str, start_ms: int, end_ms: int, step_ms: int | None = None
+) -> pd.DataFrame:
+    """``analytics.latency.quantiles``."""
+    return latencies.quantiles(open_store().engine, entity_ids, kind, start_ms, end_ms, step_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
+def histograms(
+    entity_ids: tuple[int, ...] | None, kinds: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int | None = None
+) -> pd.DataFrame:
+    """``queries.latency``: bucket increments per deployment, kind and step."""
+    return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms, step_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def probes(start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``queries.probes``."""
+    return queries.probes(open_store().engine, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def deployment_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
+    """``costs.deployment_costs`` by the prices in the settings."""
+    return costs.deployment_costs(open_store().engine, settings(), start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def unjoined(start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``costs.unjoined``."""
+    return costs.unjoined(open_store().engine, start_ms, end_ms)
+
+
+def cost_trend(start_ms: int, end_ms: int, step_ms: int) -> pd.DataFrame:
+    """``cost_totals.trend`` over steps of the clock, so that a window that moves on keeps what it has."""
+    first_ms = -(-start_ms // step_ms) * step_ms
+    steps = range(first_ms, end_ms - step_ms + 1, step_ms)
+    return cost_totals.trend((at_ms, _costs_of_step(at_ms, at_ms + step_ms)) for at_ms in steps)
+
+
+@st.cache_data(ttl=STEP_TTL, max_entries=512, show_spinner=False)
+def _costs_of_step(start_ms: int, end_ms: int) -> list[DeploymentCost]:
+    return costs.deployment_costs(open_store().engine, settings(), start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def idle(start_ms: int, end_ms: int) -> list[cost_totals.Idle]:
+    """``cost_totals.idle``: accelerators without a deployment and what they cost."""
+    return cost_totals.idle(open_store().engine, settings(), start_ms, end_ms)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
+def probe_spend() -> pd.DataFrame:
+    """``queries.probe_spend``."""
+    return queries.probe_spend(open_store().engine)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=2, show_spinner=False)
+def store_size() -> pd.DataFrame:
+    """``queries.store_size``: counts rows, so it is asked seldom."""
+    store = open_store()
+    return queries.store_size(store.engine, store.path)

@@ -1,0 +1,83 @@
+"""Tables: on the page as people read them, and as CSV in base units with nothing rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.shared import loaders, words
+from pages.shared.columns import configured
+from pages.shared.filters import View
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def table(
+    frame: pd.DataFrame,
+    view: View,
+    *,
+    key: str,
+    titles: Mapping[str, str] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    selectable: bool = False,
+) -> int | None:
+    """Show a frame and offer it as a file.
+
+    Args:
+        frame: columns named with their units, values in base units; the file holds just this.
+        view: gives the time zone.
+        key: stable name of the table; the file is called after it.
+        titles: words for a column where its own do not do.
+        columns: ``st.column_config`` for a column that shall look otherwise; ``None`` hides it.
+        selectable: let one row be picked.
+
+    Returns:
+        Position of the picked row, if any.
+    """
+    texts = frame.select_dtypes(["object", "str"])  # not times: map() would take the zone off an all-unknown column
+    plain = frame.assign(**texts.map(lambda value: words.one_line(value) if isinstance(value, str) else value))
+    shown, config = configured(plain, view.zone, titles or {})
+    config |= columns or {}
+    picked: int | None = None
+    if selectable:
+        event = st.dataframe(
+            shown, key=key, hide_index=True, column_config=config, on_select="rerun", selection_mode="single-row"
+        )
+        rows = event["selection"]["rows"]
+        picked = rows[0] if rows else None
+    else:
+        st.dataframe(shown, key=key, hide_index=True, column_config=config)
+    download(frame, key=key)
+    return picked
+
+
+def download(frame: pd.DataFrame, *, key: str) -> None:
+    """A button that hands the frame over as CSV."""
+    simulated = bool(loaders.facts().get("simulated"))
+    name = f"vatio-{'simulated-' if simulated else ''}{key}.csv"
+    st.download_button(
+        "CSV",
+        lambda: as_csv(frame, simulated=simulated),
+        name,
+        "text/csv",
+        key=f"{key}-csv",
+        on_click="ignore",
+        icon=":material/download:",
+        type="tertiary",
+        help="The whole table in base units, times in UTC",
+    )
+
+
+def as_csv(frame: pd.DataFrame, *, simulated: bool = False) -> bytes:
+    """UTF-8 CSV, times in ISO 8601; text that a spreadsheet would run as a formula gets an apostrophe."""
+    safe = frame.map(_inert)
+    if simulated:
+        safe = safe.assign(simulated=True)
+    return safe.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S%z").encode()
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from storage.engine import writer_engine
+from storage.migrate import upgrade
+from tests.e2e.daemon import running, settings_file
+from tests.e2e.dashboard import CHROMIUM, PAGES, chromium, serving, visit
+from tests.fixtures.metrics_server import MetricsServer
+from tests.pages import databases
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)"),
+    pytest.mark.timeout(300),
+]
+PAGE = (Path(__file__).parents[1] / "fixtures/serving/vllm-current-two-models.prom").read_text()
+
+
+def _nothing(path: Path) -> None:
+    """No database at all: the daemon was never started."""
+
+
+def _empty(path: Path) -> None:
+    engine = writer_engine(path)
+    upgrade(engine)
+    engine.dispose()
+
+
+def _stale(path: Path) -> None:
+    databases.write(path, int(time.time() * 1000) - 600_000)
+
+
+def _full(path: Path) -> None:
+    databases.write(path, int(time.time() * 1000))
+
+
+STATES: dict[str, Callable[[Path], None]] = {"nothing": _nothing, "empty": _empty, "stale": _stale, "full": _full}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.mark.parametrize("state", list(STATES))
+def test_every_page_in_light_and_dark(state: str, browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    STATES[state](tmp_path / "vatio.db")
+    with serving(config) as url:
+        for page in PAGES:
+            for dark in (False, True):
+                with visit(browser, f"{url}/{page}", dark=dark) as seen:
+                    where = f"{page}, {'dark' if dark else 'light'}"
+                    assert seen.page.locator("[data-testid=stException]").count() == 0, where
+                    assert seen.complaints == [], where
+                    background = seen.page.evaluate(
+                        "getComputedStyle(document.querySelector('.stApp')).backgroundColor"
+                    )
+                    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 380) == dark, where
+    assert "Traceback" not in (tmp_path / "web.log").read_text()
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    with serving(config) as url:
+        for page in PAGES:
+            with visit(browser, f"{url}/{page}", phone=True) as seen:
+                assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
+                assert seen.complaints == [], page
+
+
+def test_a_pasted_link_opens_the_same_view_on_a_cold_server(browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    with serving(config) as url:
+        with visit(browser, f"{url}/hosts") as seen:
+            seen.page.get_by_role("radio", name=re.compile("6 ?h")).or_(
+                seen.page.get_by_role("button", name=re.compile("^6 ?h$"))
+            ).first.click()
+            seen.settle()
+            link = seen.page.url
+            title = seen.page.get_by_role("heading", level=1).first.inner_text()
+        assert "6h" in link
+    with serving(config) as url, visit(browser, url + link[link.index("/hosts") :]) as again:
+        assert again.page.get_by_role("heading", level=1).first.inner_text() == title
+        assert "6h" in again.page.url
+        assert again.complaints == []
+
+
+def test_no_page_file_opens_without_the_frame(browser: Browser, tmp_path: Path):
+    """A page directly in pages/ would be served by a cold server without app.py, sign-in included."""
+    config = settings_file(tmp_path, interval_seconds=10)
+    with serving(config) as url, visit(browser, f"{url}/health") as seen:
+        assert seen.page.get_by_text("Accelerators", exact=True).first.is_visible(), "the navigation is there"
+
+
+def test_this_machine_and_a_server_that_appears_are_seen_live(browser: Browser, tmp_path: Path):
+    with MetricsServer(PAGE) as server:
+        server.stop()
+        config = settings_file(tmp_path, interval_seconds=1, ports=(server.port,))
+        with running(config), serving(config) as url:
+            time.sleep(4)
+            with visit(browser, f"{url}/") as seen:
+                first = seen.page.locator("body").inner_text()
+                assert "not been seen" not in first
+                server.start()
+                seen.page.wait_for_timeout(8_000)
+                assert seen.page.locator("body").inner_text() != first, "the live strip moves by itself"
+                assert seen.complaints == []
+            with visit(browser, f"{url}/latency") as seen:
+                assert (
+                    "8B" in seen.page.locator("body").inner_text() or "llama" in seen.page.locator("body").inner_text()
+                )
+                assert seen.complaints == []
