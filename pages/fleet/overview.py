@@ -55,7 +55,10 @@ def draw(view: View) -> None:
     with right:
         cpu_chart(sockets, view)
     st.markdown("##### Hosts")
-    table(tallies.host_table(hosts, accelerators), view, key="hosts", titles=TITLES)
+    if hosts.empty:
+        no_data("No host was seen", *reasons(("host",), view))
+    else:
+        table(tallies.host_table(hosts, accelerators), view, key="hosts", titles=TITLES)
     st.markdown("##### Inference servers")
     if deployments.empty:
         no_data("No inference server was found", *reasons(("serving",), view))
@@ -66,6 +69,7 @@ def draw(view: View) -> None:
 def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View) -> None:
     """Accelerators by model and CPU packages, stacked."""
     window = (view.start_ms, view.end_ms, view.step_ms)
+    accelerators = accelerators.fillna({"model": "unnamed accelerator"})
     parts = [
         things.summed(
             things.named(loaders.series(family, ("power_watts",), things.ids(frame), *window), frame, by), "power_watts"
@@ -75,7 +79,7 @@ def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View) -
     power = pd.concat(parts, ignore_index=True).dropna(subset=["power_watts"])
     why, remedy = reasons(("cpu",) if accelerators.empty else ("nvidia", "amd"), view)
     chart = stacked(power, "power_watts", view.span, view.step_ms) if len(power) else None
-    note = f"measured · {view.resolution} · accelerator boards and CPU packages only, not the node or the wall."
+    note = f"measured · {view.resolution} · sum of the boards and CPU packages that report: not the node or the wall."
     picture("Power", chart, key="power", note=note, why=why, remedy=remedy)
 
 

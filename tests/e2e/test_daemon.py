@@ -190,4 +190,4 @@ def test_what_discovery_said_is_renewed_when_a_server_appears(tmp_path: Path):
         with running(config):
             assert until(lambda: "no inference server" in str(health(config).loc[("serving", ""), "reason"]))
             server.start()
-            assert until(lambda: health(config).loc[("serving", ""), "reason"] == "")
+            assert until(lambda: str(health(config).loc[("serving", ""), "reason"]) == "")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.fleet import power
+from pages.fleet import overview, power
 from pages.shared import filters, store, things
 from tests.pages import databases
 from tests.pages.conftest import ROOT, Open
@@ -209,3 +209,14 @@ def test_the_rest_of_a_node_is_unknown_while_a_board_is_silent(database: Path, n
     together = steps.loc[~silent].iloc[2:-2].sum(axis=1)
     assert together.tolist() == pytest.approx([1800.0] * len(together))
     assert len(together) > 3
+
+
+def test_no_power_is_left_out_for_want_of_a_name(full: Path, now_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[pd.DataFrame] = []
+    monkeypatch.setattr(overview, "stacked", lambda frame, *_: drawn.append(frame))
+    monkeypatch.setattr(overview, "picture", lambda *_, **__: None)
+    seen = filters.current(store.settings(), now_ms=now_ms)
+    nameless = things.accelerators(seen).assign(model=None)
+    overview.power_chart(nameless, things.sockets(seen), seen)
+    boards = drawn[0][drawn[0]["series"] == "unnamed accelerator"]
+    assert boards["power_watts"].min() >= 530
