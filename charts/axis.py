@@ -16,7 +16,7 @@ import pandas as pd
 
 from charts import theme
 from core.metric import Kind, Metric
-from core.units import Unit, unit_of
+from core.units import unit_of
 
 _RATIO_DOMAIN = [0, 100]
 _DEGREES_AROUND = 3
@@ -100,17 +100,10 @@ def scale_for(column: str, values: pd.Series, *, limit: float | None = None, tit
     """The step of the column's unit that suits the largest of the values and the limit."""
     unit = unit_of(column)
     ends = [float(end) for end in (values.min(), values.max(), limit) if end is not None and not pd.isna(end)] or [0.0]
-    factor, symbol = _step(unit, max(abs(end) for end in ends))
+    factor, symbol = unit.step(max(abs(end) for end in ends))
     words = title or words_of(column)
     named = f"{words} ({symbol})" if symbol else words
     return Scale(factor, named, f",.{max(unit.decimals, 1)}f", min(ends), max(ends))
-
-
-def _step(unit: Unit, magnitude: float) -> tuple[float, str]:
-    for step in unit.steps:
-        if magnitude >= step[0]:
-            return step
-    return next((step for step in unit.steps if step[0] == 1), unit.steps[-1])
 
 
 def value_scale(column: str, scale: Scale) -> alt.Scale:

@@ -24,6 +24,11 @@ class Unit:
     steps: tuple[tuple[float, str], ...]
     decimals: int = 1
 
+    def step(self, magnitude: float) -> tuple[float, str]:
+        """Factor and symbol that suit a magnitude; 0 is measured, and reads best in the base unit."""
+        base = next((step for step in self.steps if step[0] == 1), self.steps[-1])
+        return next((step for step in self.steps if magnitude >= step[0]), self.steps[-1] if magnitude else base)
+
 
 def _si(symbol: str) -> tuple[tuple[float, str], ...]:
     return ((1e12, f"T{symbol}"), (1e9, f"G{symbol}"), (1e6, f"M{symbol}"), (1e3, f"k{symbol}"), (1, symbol))
@@ -61,9 +66,7 @@ def show(value: float | None, unit: Unit, *, unknown: str = "unknown") -> str:
     """A value as people read it: scaled, with its symbol. Unknown is a word, never a zero."""
     if value is None or math.isnan(value):
         return unknown
-    factor, symbol = next(((f, s) for f, s in unit.steps if abs(value) >= f), unit.steps[-1])
-    if value == 0:  # 0 is measured, and reads best in the base unit
-        factor, symbol = next(((f, s) for f, s in unit.steps if f == 1), unit.steps[-1])
+    factor, symbol = unit.step(abs(value))
     scaled = value / factor
     decimals = unit.decimals if abs(scaled) < 100 else 0
     if scaled.is_integer() and unit.decimals == 0:

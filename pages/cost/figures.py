@@ -5,27 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analytics.cost_totals import Total
-from analytics.costs import NO_ENERGY, NO_PRICE, NO_TARIFF, NO_TOKENS, NOT_JOINED, SPARSE, DeploymentCost, Term
+from analytics.costs import DeploymentCost, Term
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS
 from core.units import show, show_money, unit_of
 from pages.cost.explained import Explained
 from pages.shared import words
 from pages.shared.figures import Basis, Figure
 from pages.shared.filters import View
+from pages.shared.reasons import cost_reason
 
 TOKENS, JOULES = unit_of("x_tokens"), unit_of("x_joules")
 ORIGINS = {
     "settings": "set in the settings",
     "processes": "found by process ids",
     "unjoined": "not known",
-}
-_SHORT = {
-    NO_PRICE: "set a price",
-    NO_TARIFF: "set a tariff",
-    NO_TOKENS: "no tokens",
-    NO_ENERGY: "no energy reading",
-    NOT_JOINED: "not joined",
-    SPARSE: "seen too little",
 }
 OUTPUT_FORMULA = (
     "**cost / output tokens × 1,000,000**\n\nOutput tokens carry the whole cost, the work on prompts included. "
@@ -50,11 +43,6 @@ JOULES_FORMULA = (
 TOKENS_FORMULA = "**increase of the servers' token counters**, restarts counted from zero. Reasoning is output."
 
 
-def short(reason: str) -> str:
-    """Why a figure is missing, in the few words that fit in its place."""
-    return next((said for full, said in _SHORT.items() if full in reason), "unknown")
-
-
 def sentence(total: Total, view: View) -> str:
     """The verdict: what a million output tokens cost, or what is missing to say so."""
     energy = "energy per token unknown"
@@ -63,7 +51,7 @@ def sentence(total: Total, view: View) -> str:
     if not total.output_tokens:
         return f"No tokens in the {view.words}; cost: {show_money(total.total_usd)}."
     if total.usd_per_million_output_tokens is None:
-        return f"No price per token ({short(total.reason)}); {energy} in the {view.words}."
+        return f"No price per token ({cost_reason(total.reason)}); {energy} in the {view.words}."
     some = "" if total.priced == total.deployments else f", {total.priced} of {total.deployments} deployments"
     price = show_money(total.usd_per_million_output_tokens)
     return f"{price} per million output tokens in the {view.words}{some}; {energy}."
@@ -116,13 +104,18 @@ def _figures(
 
     per_token = Figure(
         label="Energy per output token",
-        text=short(of.reason) if of.joules_per_output_token is None else _joules(of.joules_per_output_token),
+        text=cost_reason(of.reason) if of.joules_per_output_token is None else _joules(of.joules_per_output_token),
         basis="missing" if of.joules_per_output_token is None else "derived",
         window=view.words,
         note=note,
     )
     used = Figure(
-        label="Energy", value=of.energy_joules, unit=JOULES, basis="derived", window=view.words, reason=short(of.reason)
+        label="Energy",
+        value=of.energy_joules,
+        unit=JOULES,
+        basis="derived",
+        window=view.words,
+        reason=cost_reason(of.reason),
     )
     return [
         Explained(
@@ -141,7 +134,7 @@ def _figures(
 
 
 def _money(usd: float | None, reason: str) -> str:
-    return show_money(usd, unknown=short(reason))
+    return show_money(usd, unknown=cost_reason(reason))
 
 
 def _joules(per_token: float) -> str:

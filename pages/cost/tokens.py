@@ -19,6 +19,7 @@ from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.frame import page
 from pages.shared.pictures import picture
+from pages.shared.reasons import cost_reason
 from pages.shared.tables import table
 from pages.shared.verdict import Finding, verdict
 
@@ -29,7 +30,7 @@ LINE_WORDS = {"hardware": "Hardware", "electricity": "Electricity", "total": "Co
 
 def render() -> None:
     """Draw the page."""
-    page("Cost per token", draw)
+    page("Cost per million tokens", draw)
 
 
 def draw(view: View) -> None:
@@ -121,7 +122,7 @@ def _deployments(costs: Sequence[DeploymentCost], view: View) -> None:
             "output_tokens": _column(costs, "output_tokens"),
             "total_usd": _column(costs, "total_usd"),
             "usd_per_million_tokens_blended": _column(costs, "usd_per_million_tokens_blended"),
-            "missing": [figures.short(cost.reason) if cost.reason else "" for cost in costs],
+            "missing": [cost_reason(cost.reason) if cost.reason else "" for cost in costs],
             "label": [cost.label.value for cost in costs],
             "observed_ratio": _column(costs, "coverage_ratio"),
             "joined": [figures.joined(cost) for cost in costs],

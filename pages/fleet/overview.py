@@ -40,6 +40,7 @@ def draw(view: View) -> None:
     figures = [
         power,
         tallies.output_tokens(deployments, view),
+        tallies.unit_price(deployments, view),
         tallies.host_cpu(hosts, view),
         tallies.sources_healthy(view),
     ]

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pandas as pd
 
+from analytics import cost_totals
 from core.catalog import FAMILIES
 from core.readings import Outcome
-from core.units import show, unit_of
+from core.units import show, show_money, unit_of
 from pages.shared import loaders, things, words
 from pages.shared.figures import Figure
 from pages.shared.filters import View
-from pages.shared.reasons import reasons
+from pages.shared.reasons import cost_reason, reasons
 
 _WATTS, _BYTES = unit_of("power_watts"), unit_of("memory_used_bytes")
 STATES = ("active", "parked", "free", "off")
@@ -149,6 +150,22 @@ def cpu_power(frame: pd.DataFrame, view: View) -> Figure:
         at=now["observed_at"].max(),
         help="Sum of package power over the sockets that report: CPU package only, not the node or the wall.",
         reason=reasons(("cpu",), view)[0],
+    )
+
+
+def unit_price(deployments: pd.DataFrame, view: View) -> Figure:
+    """What a million output tokens cost over the window, all deployments together."""
+    ids = set(things.ids(deployments))
+    costs = [cost for cost in loaders.deployment_costs(view.start_ms, view.end_ms) if cost.deployment_id in ids]
+    total = cost_totals.total(costs)
+    usd = total.usd_per_million_output_tokens
+    why = cost_reason(total.reason) if costs else "no server"
+    return Figure(
+        label="USD per million output tokens",
+        text=show_money(usd, unknown=why),
+        basis=total.label.value if usd is not None else "missing",
+        window=view.words,
+        help="Hardware and electricity over output tokens; the page Tokens opens it to its terms.",
     )
 
 

@@ -134,7 +134,7 @@ class View:
 
 
 def bar(settings: Settings) -> None:
-    """Draw the filters. Called by ``app.py`` alone, so that choices outlive a change of page."""
+    """Draw the filters. Called by ``dashboard.py`` alone, so that choices outlive a change of page."""
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         st.segmented_control(
             "Time range",

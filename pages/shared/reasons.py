@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from analytics.costs import NO_ENERGY, NO_PRICE, NO_TARIFF, NO_TOKENS, NOT_JOINED, SPARSE
 from pages.shared import loaders
 from pages.shared.filters import View
+
+_COST = {
+    NO_PRICE: "set a price",
+    NO_TARIFF: "set a tariff",
+    NO_TOKENS: "no tokens",
+    NO_ENERGY: "no energy reading",
+    NOT_JOINED: "not joined",
+    SPARSE: "seen too little",
+}
 
 
 def reasons(sources: tuple[str, ...], view: View) -> tuple[str, str]:
@@ -25,3 +35,8 @@ def reasons(sources: tuple[str, ...], view: View) -> tuple[str, str]:
     why = "; ".join(f"{row['source']}: {row['reason']}" for row in said.to_dict("records"))
     remedy = "; ".join(dict.fromkeys(text for text in said["remedy"] if text))
     return why, remedy
+
+
+def cost_reason(reason: str) -> str:
+    """Why a cost or a price per token is missing, in the few words that fit in its place."""
+    return next((said for full, said in _COST.items() if full in reason), "unknown")

@@ -36,7 +36,7 @@ def accelerators(view: View, only: pd.DataFrame | None = None) -> pd.DataFrame:
     frame["slice"] = frame["parent_key"].isin(set(loaders.entities("accelerator")["key"]))
     frame["power_of_limit_ratio"] = frame["power_watts"] / frame["power_limit_watts"]
     frame["memory_held_ratio"] = frame["memory_used_bytes"] / frame["memory_total_bytes"]
-    frame["runs"] = frame["entity_id"].map(_served_on(view)).fillna("")
+    frame["runs"] = frame["entity_id"].map(_served_on(view)).astype("object").fillna("")
     return frame
 
 

@@ -203,7 +203,7 @@ def test_the_web_process_cannot_write(full: Path) -> None:
 
 
 def test_the_app_opens_on_the_overview_with_its_filters(full: Path) -> None:
-    app = AppTest.from_file(ROOT / "app.py", default_timeout=30).run()
+    app = AppTest.from_file(ROOT / "pages/shared/dashboard.py", default_timeout=30).run()
     assert not app.exception
     assert app.title[0].value == "Overview"
     assert app.toggle(key="live").value
@@ -212,16 +212,16 @@ def test_the_app_opens_on_the_overview_with_its_filters(full: Path) -> None:
 
 @pytest.mark.parametrize("page", ["fleet/accelerators", "fleet/device", "fleet/hosts"])
 def test_filters_outlive_a_change_of_page(page: str, full: Path) -> None:
-    app = AppTest.from_file(ROOT / "app.py", default_timeout=30).run()
+    app = AppTest.from_file(ROOT / "pages/shared/dashboard.py", default_timeout=30).run()
     app.selectbox(key="vendor").set_value("AMD").run()
-    app.switch_page(f"pages/{page}.py").run()
+    app.switch_page(f"../{page}.py").run()
     assert not app.exception
     assert app.selectbox(key="vendor").value == "AMD"
 
 
 def test_the_app_says_which_setting_is_wrong(database: Path) -> None:
     (database.parent / "vatio.toml").write_text("[sit]\n")
-    app = AppTest.from_file(ROOT / "app.py", default_timeout=30).run()
+    app = AppTest.from_file(ROOT / "pages/shared/dashboard.py", default_timeout=30).run()
     assert not app.exception
     assert "sit&#58; unknown key" in app.error[0].value
 
@@ -250,4 +250,4 @@ def test_every_cached_loader_is_bounded() -> None:
 
 
 def test_the_frame_is_small() -> None:
-    assert len((ROOT / "app.py").read_text("utf-8").splitlines()) <= 80
+    assert len((ROOT / "pages/shared/dashboard.py").read_text("utf-8").splitlines()) <= 80
