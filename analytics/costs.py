@@ -77,14 +77,15 @@ class _Charge:
 
 
 def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
-    """Cost of every deployment that was seen, dearest first, unknown ones last."""
+    """Cost of every deployment that was seen by the end of the window, dearest first, unknown ones last."""
     window = Window.read(engine, start_ms, end_ms)
     by_deployment: dict[int, list[Use]] = {}
     for use in uses(window, settings.cost.output_weight_ratio):
         by_deployment.setdefault(use.deployment_id, []).append(use)
     observed = queries.observed_seconds(engine, "deployment", None, start_ms, end_ms).set_index("entity_id")
     costs = []
-    for deployment_id, entity in window.entities[window.entities["family"] == "deployment"].iterrows():
+    known = window.entities[window.entities["first_seen_at"] < pd.Timestamp(end_ms, unit="ms", tz="UTC")]
+    for deployment_id, entity in known[known["family"] == "deployment"].iterrows():
         number = int(str(deployment_id))
         # A deployment is not "unobserved" before it was there: its window begins when it was first seen.
         alive_ms = end_ms - max(start_ms, int(entity["first_seen_at"].timestamp() * 1000))

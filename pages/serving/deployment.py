@@ -92,6 +92,10 @@ def _no_latency(entity_id: int, engine: str, view: View) -> None:
     if len(loaders.histograms((entity_id,), every, view.start_ms, view.end_ms)):
         no_data("No request ended in the window, so there is no latency.")
         return
+    seen = loaders.increases("deployment", ("generation_tokens_total",), (entity_id,), view.start_ms, view.end_ms)
+    if seen.empty:
+        no_data("No sample of this deployment lies in the window yet.")
+        return
     no_data(
         f"{engine} exports no latency histograms, so TTFT, ITL and E2E quantiles cannot be known from it.",
         "Means from its counters are shown where it has them.",

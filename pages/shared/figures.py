@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from pages.shared.filters import View
 
 Basis = Literal["measured", "derived", "estimated", "missing"]
 NO_VALUE = "unknown"
+MOST_IN_A_ROW = 5  # more, and their words are cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,13 @@ def shown(figure: Figure, view: View) -> tuple[str, str]:
 
 
 def tiles(figures: Sequence[Figure], view: View) -> None:
-    """A row of figures; one below the other on a narrow screen."""
+    """Figures in rows of at most five; one below the other on a narrow screen."""
+    width = math.ceil(len(figures) / math.ceil(len(figures) / MOST_IN_A_ROW))
+    for start in range(0, len(figures), width):
+        _row(figures[start : start + width], view)
+
+
+def _row(figures: Sequence[Figure], view: View) -> None:
     for column, figure in zip(st.columns(len(figures)), figures, strict=True):
         large, small = shown(figure, view)
         why = f"No data: {figure.reason}." if figure.missing and figure.reason else ""

@@ -19,6 +19,7 @@ from pages.shared import loaders, words
 ALL = "all"
 DEFAULT_RANGE = "1h"
 SETTLE_MS = 5_000  # the newest samples are written by then, so a finished step stays as it is
+LEAST_STALE_MS = 15_000  # a flush, a cached answer and a refresh may lie between a tick and the eye
 STALE_INTERVALS = 3
 SAMPLES_PER_STEP = 2  # with one, a sample that comes a little late would leave its step empty
 MINIMUM_REFRESH_SECONDS = 5.0
@@ -62,8 +63,8 @@ class View:
 
     @property
     def stale_after_ms(self) -> int:
-        """Age (ms) beyond which a figure is not current any more: three intervals."""
-        return STALE_INTERVALS * self.interval_ms
+        """Age (ms) beyond which a figure is not current any more: three intervals, and what pages lag behind."""
+        return max(STALE_INTERVALS * self.interval_ms, LEAST_STALE_MS)
 
     @property
     def gap_ms(self) -> int:
