@@ -2,14 +2,15 @@
 
 A window is cut wherever an assignment begins or ends. In each piece the deployments on a device share
 its hours and energy by their weighted tokens of the whole window (equal parts when none had tokens).
-Energy of a host's CPU packages goes to its accelerators in equal parts, or to what runs on the CPUs.
+Energy and price of the rest of a host (CPU packages, the machine itself) are cut into equal parts: one for
+each accelerator that was seen in the window, and one for what runs on the CPUs, where something does.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Use:
     model: str
     family: str
     host: str
-    host_accelerators: int
+    host_parts: int
     origin: str
     hours: float
     share: float
@@ -95,7 +96,7 @@ def uses(window: Window, output_weight_ratio: float) -> list[Use]:
 def _uses_of(window: Window, target_id: int, on_target: pd.DataFrame, output_weight_ratio: float) -> Iterator[Use]:
     target = window.entity(target_id)
     host = str(target["host"])
-    accelerators = _accelerators(window, host)
+    parts = host_parts(window, host)
     begins = queries.epoch_ms(on_target["valid_from_at"]).clip(lower=window.start_ms)
     ends = queries.epoch_ms(on_target["valid_to_at"].fillna(pd.Timestamp(window.end_ms, unit="ms", tz="UTC"))).clip(
         upper=window.end_ms
@@ -105,7 +106,7 @@ def _uses_of(window: Window, target_id: int, on_target: pd.DataFrame, output_wei
         running = on_target[(begins <= start_ms) & (ends >= end_ms)]
         if running.empty:
             continue
-        energy, scope = _energy(window, target_id, accelerators, start_ms, end_ms)
+        energy, scope = _energy(window, target_id, parts, start_ms, end_ms)
         weights = [_weight(window, int(i), output_weight_ratio) for i in running["deployment_id"]]
         for (_, row), share in zip(running.iterrows(), shares(weights), strict=True):
             yield Use(
@@ -115,7 +116,7 @@ def _uses_of(window: Window, target_id: int, on_target: pd.DataFrame, output_wei
                 model=str(target["labels"].get("model", "")),
                 family=str(target["family"]),
                 host=host,
-                host_accelerators=len(accelerators),
+                host_parts=parts,
                 origin=str(row["origin"]),
                 hours=(end_ms - start_ms) / MS_PER_HOUR,
                 share=share,
@@ -135,11 +136,13 @@ def _title(target: pd.Series[Any]) -> str:
     return f"{labels.get('model', 'accelerator')}{index} on {target['host']}"
 
 
-def _accelerators(window: Window, host: str) -> list[int]:
-    """The cards of a host; slices of a card are not counted again."""
+def host_parts(window: Window, host: str) -> int:
+    """Into how many parts the rest of a host is cut. Slices of a card are not counted beside it."""
     frame = window.entities
     here = frame[(frame["family"] == "accelerator") & (frame["host"] == host) & frame["parent_key"].isna()]
-    return [int(i) for i in here.index]
+    cards = sum(int(i) in window.samples for i in here.index)
+    on_cpus = window.assignments["target_id"].isin(frame.index[(frame["family"] == "host") & (frame["key"] == host)])
+    return max(cards + bool(on_cpus.any()), 1)
 
 
 def _weight(window: Window, deployment_id: int, output_weight_ratio: float) -> float:
@@ -147,27 +150,26 @@ def _weight(window: Window, deployment_id: int, output_weight_ratio: float) -> f
     return weighted_tokens(max(prompt - cached, 0.0), output, output_weight_ratio)
 
 
-def _energy(
-    window: Window, target_id: int, accelerators: list[int], start_ms: int, end_ms: int
-) -> tuple[WindowEnergy, str]:
+def _energy(window: Window, target_id: int, parts: int, start_ms: int, end_ms: int) -> tuple[WindowEnergy, str]:
     """Energy of the device with its part of the host's CPU packages, and what that covers in words."""
     target = window.entity(target_id)
     sockets = window.entities[(window.entities["family"] == "cpu") & (window.entities["host"] == target["host"])]
-    packages = _add([_of(window, int(i), "cpu_counter", start_ms, end_ms) for i in sockets.index])
+    packages = _add([_of(window, int(i), "cpu", start_ms, end_ms) for i in sockets.index if int(i) in window.samples])
+    if packages.joules is not None:
+        packages = replace(packages, joules=packages.joules / parts)
     if target["family"] == "host":
-        return packages, CPU_PACKAGES
-    device = _of(window, target_id, "gpu_counter", start_ms, end_ms)
-    if device.joules is None or packages.joules is None or not accelerators:
+        return packages, CPU_PACKAGES if parts == 1 else f"a part of the {CPU_PACKAGES}"
+    device = _of(window, target_id, "accelerator", start_ms, end_ms)
+    if device.joules is None or packages.joules is None:
         return device, ACCELERATOR
-    part = WindowEnergy(packages.joules / len(accelerators), packages.label, packages.quality, packages.coverage_ratio)
-    return _add([device, part]), f"{ACCELERATOR} and its part of the {CPU_PACKAGES}"
+    return _add([device, packages]), f"{ACCELERATOR} and its part of the {CPU_PACKAGES}"
 
 
-def _of(window: Window, entity_id: int, counter_label: str, start_ms: int, end_ms: int) -> WindowEnergy:
+def _of(window: Window, entity_id: int, family: str, start_ms: int, end_ms: int) -> WindowEnergy:
     samples = window.samples.get(entity_id)
     if samples is None:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
-    return window_energy(samples, counter_label, start_ms, end_ms)
+    return window_energy(samples, family, start_ms, end_ms)
 
 
 def _add(energies: list[WindowEnergy]) -> WindowEnergy:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analytics import efficiency
+from analytics.allocation import Window, host_parts
 from analytics.costs import NO_TOKENS, DeploymentCost, unjoined
 from analytics.formulas.cost import electricity_usd, usd_per_million
 from analytics.formulas.energy import Quality, facility_kwh, joules_per_token, worst
 from analytics.prices import hourly_price
 from core.settings import Settings
-from storage import queries
 from storage.engine import Store
 
 MS_PER_HOUR = 3_600_000
@@ -132,7 +132,7 @@ def trend(at: Iterable[tuple[int, Sequence[DeploymentCost]]]) -> pd.DataFrame:
 def idle(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[Idle]:
     """Accelerators without a deployment in the whole window, with what they cost meanwhile."""
     accelerators = unjoined(engine, start_ms, end_ms)[1]
-    on_host = queries.entities(engine, "accelerator").groupby("host").size()
+    window = Window.read(engine, start_ms, end_ms)
     ids = [int(i) for i in accelerators["entity_id"]]
     joules = efficiency.energy(engine, "accelerator", ids, start_ms, end_ms).set_index("entity_id")["energy_joules"]
     site, found = settings.site, []
@@ -140,7 +140,7 @@ def idle(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[
         model = str(row["model"] or "")
         price = hourly_price(settings.cost, "accelerator", model)
         host = hourly_price(settings.cost, "host", str(row["host"]))
-        host_usd_per_hour = 0.0 if host is None else host.usd_per_hour / int(on_host[row["host"]])
+        host_usd_per_hour = 0.0 if host is None else host.usd_per_hour / host_parts(window, str(row["host"]))
         first_ms = int(row["first_seen_at"].timestamp() * 1000)
         hours = max(end_ms - max(start_ms, first_ms), 0) / MS_PER_HOUR
         used = joules.get(row["entity_id"])

@@ -1,8 +1,7 @@
 """Cost of each deployment over a window: the hardware it ran on, the electricity, and the unit price.
 
-A deployment is charged for the hours it was assigned to a device, idle ones included. A host's own
-price is split over its accelerators; a deployment without accelerators pays for the host. Who used
-what is ``analytics.allocation``; the arithmetic is ``analytics.formulas``.
+A deployment is charged for the hours it was assigned to a device, idle ones included, with its part of
+the host. Who used what is ``analytics.allocation``; the arithmetic is ``analytics.formulas``.
 """
 
 from __future__ import annotations
@@ -77,15 +76,15 @@ class _Charge:
 
 
 def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
-    """Cost of every deployment that was seen by the end of the window, dearest first, unknown ones last."""
+    """Cost of every deployment that was seen or assigned in the window, dearest first, unknown ones last."""
     window = Window.read(engine, start_ms, end_ms)
     by_deployment: dict[int, list[Use]] = {}
     for use in uses(window, settings.cost.output_weight_ratio):
         by_deployment.setdefault(use.deployment_id, []).append(use)
     observed = queries.observed_seconds(engine, "deployment", None, start_ms, end_ms).set_index("entity_id")
     costs = []
-    known = window.entities[window.entities["first_seen_at"] < pd.Timestamp(end_ms, unit="ms", tz="UTC")]
-    for deployment_id, entity in known[known["family"] == "deployment"].iterrows():
+    there = queries.seen(engine, "deployment", start_ms, end_ms) | by_deployment.keys()
+    for deployment_id, entity in window.entities[window.entities.index.isin(there)].iterrows():
         number = int(str(deployment_id))
         # A deployment is not "unobserved" before it was there: its window begins when it was first seen.
         alive_ms = end_ms - max(start_ms, int(entity["first_seen_at"].timestamp() * 1000))
@@ -102,7 +101,9 @@ def unjoined(engine: Store, start_ms: int, end_ms: int) -> tuple[pd.DataFrame, p
         Two frames as ``queries.entities`` gives them.
     """
     joined = queries.assignments(engine, start_ms, end_ms)
+    there = set().union(*(queries.seen(engine, f, start_ms, end_ms) for f in ("deployment", "accelerator")))
     entities = queries.entities(engine)
+    entities = entities[entities["entity_id"].isin(there)]
     deployments = entities[(entities["family"] == "deployment") & ~entities["entity_id"].isin(joined["deployment_id"])]
     accelerators = entities[(entities["family"] == "accelerator") & ~entities["entity_id"].isin(joined["target_id"])]
     sliced = set(accelerators["parent_key"].dropna())  # a card cut into slices is joined through them
@@ -168,7 +169,7 @@ def _qualities(used: list[Use], electricity_usd: float | None) -> list[Quality]:
 def _charge(use: Use, settings: Settings) -> _Charge:
     device = None if use.family == "host" else hourly_price(settings.cost, "accelerator", use.model)
     host = hourly_price(settings.cost, "host", use.host)
-    host_part = 1.0 if use.family == "host" else 1 / max(use.host_accelerators, 1)
+    host_part = 1 / use.host_parts
     main = host if use.family == "host" else device
     hours = use.hours * use.share
     terms = [Term(f"{use.target}: hours", f"{use.hours:.4g} h x share {use.share:.1%}", f"joined by {use.origin}")]

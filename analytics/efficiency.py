@@ -15,7 +15,7 @@ from storage.engine import Store
 
 IDLE_LOOKBACK_MS = 300_000
 BUSY_RATIO = 0.01  # under this for the whole look-back, without server metrics: not working
-_COUNTER_LABEL = {"accelerator": "gpu_counter", "cpu": "cpu_counter"}
+_LABELS = {"accelerator": ("gpu_counter", "gpu_power"), "cpu": ("cpu_counter", "cpu_power")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class WindowEnergy:
     coverage_ratio: float
 
 
-def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_ms: int) -> WindowEnergy:
+def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int) -> WindowEnergy:
     """The counter where it works, else integrated power; by coverage: as it is, filled, or only observed.
 
     The step that leads into the window counts as a whole, as token counters do, so that adjacent windows
@@ -37,7 +37,7 @@ def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_
     Args:
         samples: observed_at, energy_joules_total, power_watts of one device in time order, with those of
             up to ``queries.LOOKBACK_MS`` before the window.
-        counter_label: what to call the device's counter.
+        family: "accelerator" or "cpu", for the label.
         start_ms: window start.
         end_ms: window end.
     """
@@ -47,11 +47,11 @@ def window_energy(samples: pd.DataFrame, counter_label: str, start_ms: int, end_
     at = at_ms[inside] / 1000
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
     observed = formulas.from_counter(at, samples["energy_joules_total"].to_numpy(dtype="float64")[inside])
-    label, quality = counter_label, Quality.MEASURED
+    (label, integrated), quality = _LABELS[family], Quality.MEASURED
     if observed is None:
         watts = samples["power_watts"].to_numpy(dtype="float64")[inside]
         observed = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
-        label, quality = "gpu_power", Quality.DERIVED
+        label, quality = integrated, Quality.DERIVED
     if observed is None or observed.seconds == 0:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
     window_seconds = (end_ms - start_ms) / 1000
@@ -78,7 +78,7 @@ def energy(engine: Store, family: str, entity_ids: Sequence[int] | None, start_m
     samples = energy_samples(engine, family, entity_ids, start_ms, end_ms)
     rows = []
     for entity_id, one in samples.groupby("entity_id", sort=True):
-        found = window_energy(one, _COUNTER_LABEL[family], start_ms, end_ms)
+        found = window_energy(one, family, start_ms, end_ms)
         rows.append((entity_id, found.joules, found.label, found.quality.value, found.coverage_ratio))
     frame = pd.DataFrame(rows, columns=["entity_id", "energy_joules", "energy_label", "quality", "coverage_ratio"])
     return frame.astype({"entity_id": "int64", "energy_joules": "float64", "coverage_ratio": "float64"})

@@ -8,6 +8,7 @@ what to build as a pickled call, so it imports that one source and nothing of th
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import pickle
 import signal
 import socket
@@ -26,6 +27,7 @@ from core.readings import Reading
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0  # loading a driver and listing its devices is slow the first time
 KILL_SECONDS = 2.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ChildSource:
@@ -144,7 +146,10 @@ def _waited(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 def serve(pipe: Connection) -> None:
     """The child's side: build the source, answer until told to close or until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may reach the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    # A driver call may hang while the parent is killed: the kernel then ends this process too.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     source: Source = pickle.loads(pipe.recv_bytes())()  # noqa: S301  from our own parent, over a private socket
     calls: dict[str, Callable[[], object]] = {
         "discover": source.discover,

@@ -9,7 +9,6 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import fields
 
 from rich.console import Console
@@ -19,15 +18,15 @@ from rich.table import Table
 
 from collectors.base import Availability, Source, now_ms
 from collectors.registry import Context, sources
-from collectors.runner import Daemon, Tick, run_tick
+from collectors.runner import Daemon, Tick, discovered, run_tick
 from core.catalog import FAMILIES
 from core.errors import StoreError, StoreLocked
 from core.readings import LatencySample, Outcome, Sample
 from core.settings import Settings
 from core.units import show, unit_of
 from storage import queries
-from storage.engine import exclusive, reader_engine, writer_engine
-from storage.migrate import upgrade
+from storage.engine import reader_engine
+from storage.session import writing
 from storage.spend import StoredSpend
 from storage.writer import Batch, Writer, write_fact
 
@@ -38,29 +37,14 @@ SECOND_LOOK_SECONDS = 1.0
 NOT_HERE = "not here"
 
 
-@contextlib.contextmanager
-def open_store(settings: Settings) -> Iterator[Writer]:
-    """The store, locked for this process, at the schema of this release, with its writer running."""
-    path = settings.storage.path
-    with exclusive(path):
-        engine = writer_engine(path)
-        upgrade(engine)
-        writer = Writer(engine, host=settings.collectors.host_name)
-        writer.start()
-        try:
-            yield writer
-        finally:
-            writer.stop()
-
-
 def run(settings: Settings) -> int:
     """The daemon: every source on its grid until SIGINT or SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with open_store(settings) as writer:
+    with writing(settings.storage.path, host=settings.collectors.host_name) as writer:
         if settings.simulated:
-            _simulate_history(settings, writer)
+            _simulate_history(settings, writer, stop)
         context = Context(settings, StoredSpend(writer))
         daemon = Daemon(
             sources(context),
@@ -76,7 +60,7 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _simulate_history(settings: Settings, writer: Writer) -> None:
+def _simulate_history(settings: Settings, writer: Writer, stop: threading.Event) -> None:
     """Lay down what is missing of the last 24 h, so that a demo opens with a past."""
     from collectors.sources.simulated.source import SimulatedSource
 
@@ -99,6 +83,8 @@ def _simulate_history(settings: Settings, writer: Writer) -> None:
             writer.submit(Batch(tick.readings))
             writer.wait_below(200)
             progress.update(task, completed=(at_ms - start_ms) // step_ms)
+            if stop.is_set():
+                return
 
 
 def once(settings: Settings, *, as_json: bool) -> int:
@@ -107,11 +93,11 @@ def once(settings: Settings, *, as_json: bool) -> int:
     with contextlib.ExitStack() as stack:
         writer: Writer | None = None
         try:
-            writer = stack.enter_context(open_store(settings))
+            writer = stack.enter_context(writing(settings.storage.path, host=settings.collectors.host_name))
         except StoreLocked as exc:
             console.print(f"not stored: {exc}", markup=False)
         all_sources = sources(Context(settings, StoredSpend(writer) if writer else _NothingToSpend()))
-        found = {source.name: source.discover() for source in all_sources}
+        found = {source.name: discovered(source) for source in all_sources}
         able = [source for source in all_sources if found[source.name].ok]
         first = {source.name: run_tick(source, settings.collectors.host_name, now_ms()) for source in able}
         time.sleep(SECOND_LOOK_SECONDS)
@@ -212,16 +198,19 @@ def doctor(settings: Settings) -> int:
 
 
 def _examine(source: Source, settings: Settings) -> tuple[str, str, str]:
-    found = source.discover()
+    found = discovered(source)
     try:
         if found.absent:
             return "WARN", f"{NOT_HERE}: {found.reason}", found.remedy
         if not found.ok:
             return "FAIL", found.reason, found.remedy
-        report = run_tick(source, settings.collectors.host_name, now_ms()).report
+        report, *targets = run_tick(source, settings.collectors.host_name, now_ms()).reports
     finally:
         source.close()
     if report.outcome is Outcome.FAILED:
         return "FAIL", report.error, found.remedy
+    for target in targets:
+        if target.outcome is Outcome.FAILED:
+            return "WARN", f"{target.target}: {target.error}", found.remedy or "see what answers there"
     seen = f"{report.readings} readings in {report.duration_seconds * 1000:.0f} ms"
-    return ("WARN", found.reason, found.remedy) if found.remedy else ("PASS", found.reason or seen, "")
+    return ("WARN", found.reason, found.remedy) if found.reason else ("PASS", seen, "")

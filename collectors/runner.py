@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collectors.assignments import Assigner
+from collectors.assignments import ACCELERATOR_SOURCES, Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
@@ -41,6 +41,15 @@ class Tick:
     def report(self) -> TickReport:
         """How the source as a whole fared."""
         return self.reports[0]
+
+
+def discovered(source: Source) -> Availability:
+    """What a source says of itself; a defect in it is an answer too."""
+    try:
+        return source.discover()
+    except Exception as exc:
+        log.exception("%s: unexpected failure at discovery", source.name)
+        return Availability(False, f"unexpected {type(exc).__name__}: {_last_line(exc)}", "see the daemon's log")
 
 
 def run_tick(source: Source, host: str, scheduled_at_ms: int, ticks_missed: int = 0) -> Tick:
@@ -145,7 +154,10 @@ class SourceLoop:
             scheduled_ns = following
             if self._stop.wait((following - now) / NS):
                 break
-        self._source.close()
+        try:
+            self._source.close()
+        except Exception:  # it ends anyway
+            log.exception("%s: cannot be closed", self._source.name)
 
     def _tick(self, scheduled_at_ms: int, missed: int) -> None:
         if not self._available and not self._discovered():
@@ -157,8 +169,10 @@ class SourceLoop:
             self._available = False
         else:
             self._pause_seconds = 0.0
-        assignments = self._assigner.observe(tick.readings, scheduled_at_ms)
-        self._writer.submit(Batch((*tick.readings, *assignments), tick.reports))
+        with self._assigner.lock:
+            self._assigner.heard(self._source.name)
+            assignments = self._assigner.observe(tick.readings, now_ms())
+            self._writer.submit(Batch((*tick.readings, *assignments), tick.reports))
         for report in tick.reports:
             self._log_change(report)
         if {self._outcome, tick.report.outcome} == {Outcome.NO_DATA, Outcome.OK}:
@@ -169,8 +183,11 @@ class SourceLoop:
         return time.monotonic() >= self._next_discovery and self._discover()
 
     def _discover(self) -> bool:
-        found = self._source.discover()
+        found = discovered(self._source)
         self._available = found.ok
+        if not found.ok:
+            with self._assigner.lock:
+                self._assigner.heard(self._source.name)
         first = FIRST_PAUSE_ABSENT_SECONDS if found.absent else FIRST_PAUSE_SECONDS
         self._pause_seconds = min(max(self._pause_seconds * 2, first), LONGEST_PAUSE_SECONDS)
         self._next_discovery = time.monotonic() + self._pause_seconds
@@ -209,10 +226,11 @@ class Daemon:
     """All sources of one machine, running."""
 
     def __init__(self, sources: Iterable[Source], *, host: str, interval_seconds: float, writer: Writer) -> None:
-        assigner = Assigner(host)
+        every = list(sources)
+        assigner = Assigner(host, awaited=ACCELERATOR_SOURCES & {source.name for source in every})
         self._loops = [
             SourceLoop(source, host=host, interval_seconds=interval_seconds, writer=writer, assigner=assigner)
-            for source in sources
+            for source in every
         ]
 
     def start(self) -> None:

@@ -32,11 +32,6 @@ class Throttle(IntFlag):
     REGULATOR_THERMAL = 1024
     PROCHOT = 2048
 
-    @property
-    def alarming(self) -> bool:
-        """True when hardware protects itself; a power cap on a busy card is normal."""
-        return bool(self & ALARMING_THROTTLE)
-
 
 ALARMING_THROTTLE = (
     Throttle.HARDWARE_SLOWDOWN

@@ -13,6 +13,7 @@ import socket
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -43,11 +44,22 @@ OTHER_VARIABLES = {FILE_VARIABLE, "VATIO_SAMPLES"}
 _SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)$")
 
 
-def _not_a_string(value: object) -> object:
-    """TOML has numbers: ``"10s"`` or ``"0.12"`` in a number's place is a slip worth naming."""
-    if isinstance(value, str) and not _is_number(value):
+def _number(value: object) -> object:
+    """``"10s"`` or ``true`` in a number's place is a slip worth naming; ``"10"`` is how the environment says 10."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _is_number(value)):
         raise ValueError("expected a plain number in the unit that the key names")
     return value
+
+
+def _with_a_possible_port(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        possible = parts.port is None or parts.port > 0
+    except ValueError:
+        possible = False
+    if not possible or not parts.hostname:
+        raise ValueError("expected http://host:port with a port from 1 to 65535")
+    return url
 
 
 def _is_number(text: str) -> bool:
@@ -69,13 +81,12 @@ def _like(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-_Number = Annotated[float, BeforeValidator(_not_a_string)]
+_Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[_Number, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Url = Annotated[
-    str, _like(r"https?://[^\s/?#@]+(/[^\s?#]*)?", "http://host:port or https://... without credentials or query")
-]
+_URL_WORDS = "http://host:port or https://... without credentials or query"
+Url = Annotated[str, _like(r"https?://[^\s/?#@]+(/[^\s?#]*)?", _URL_WORDS), AfterValidator(_with_a_possible_port)]
 UrlPath = Annotated[str, _like(r"/[^\s?#]*", "a path that begins with / and has no query")]
 VariableName = Annotated[
     str, _like(r"[A-Z][A-Z0-9_]*", "the NAME of an environment variable such as OPENAI_API_KEY, not the key itself")
@@ -117,7 +128,7 @@ class StorageSettings(_Section):
     @field_validator("url")
     @classmethod
     def _sqlite(cls, url: str) -> str:
-        if not url.startswith("sqlite:///"):
+        if not url.startswith("sqlite:///") or url in ("sqlite:///", "sqlite:///:memory:"):
             raise ValueError("expected sqlite:///path/to/file.db")
         return url
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 
 from core.errors import StoreError, StoreLocked
 
@@ -20,7 +22,11 @@ Store = Engine
 
 
 def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...]) -> Engine:
-    engine = create_engine(f"sqlite:///file:{path.resolve()}?mode={mode}&uri=true")
+    address = f"file:{quote(str(path.resolve()))}?mode={mode}"
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        creator=lambda: sqlite3.connect(address, uri=True, check_same_thread=False),
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401  a DB-API connection

@@ -58,7 +58,7 @@ def entities(engine: Engine, family: str | None = None) -> pd.DataFrame:
     """Everything that was ever seen.
 
     Returns:
-        entity_id, family, key, host, parent_key, labels (dict), vendor, model, first_seen_at, last_sample_at.
+        entity_id, family, key, host, parent_key, labels (dict), first_seen_at, vendor, model.
     """
     table = schema.entity
     columns = [table.c[n] for n in ("entity_id", "family", "key", "host", "parent_key", "labels", "first_seen_at_ms")]
@@ -261,6 +261,22 @@ def observed_seconds(
     seconds = func.sum(func.iif(inner.c.step_ms <= GAP_MS, inner.c.step_ms, 0)) / literal(1000.0)
     statement = select(inner.c.entity_id, seconds.label("observed_seconds")).group_by(inner.c.entity_id)
     return _floats(_frame(engine, statement), ["observed_seconds"])
+
+
+def seen(engine: Engine, family: str, start_ms: int, end_ms: int) -> set[int]:
+    """Entities of a family with at least one sample in a window."""
+    table, entity = schema.samples[family], schema.entity
+    there = (
+        select(literal(1))
+        .where(
+            table.c.entity_id == entity.c.entity_id,
+            table.c.observed_at_ms >= start_ms,
+            table.c.observed_at_ms < end_ms,
+        )
+        .exists()
+    )
+    with engine.connect() as connection:
+        return set(connection.execute(select(entity.c.entity_id).where(entity.c.family == family, there)).scalars())
 
 
 def latency(

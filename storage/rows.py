@@ -185,11 +185,10 @@ class RowWriter:
         deployment_id = self._id(connection, "deployment", said.deployment_key, at_ms)
         wanted = {self._id(connection, said.target_family, key, at_ms) for key in said.target_keys}
         is_open = (table.c.deployment_id == deployment_id) & table.c.valid_to_ms.is_(None)
-        held = {
-            row.target_id: row.origin
-            for row in connection.execute(select(table.c.target_id, table.c.origin).where(is_open))
-        }
-        kept = {target for target in wanted if held.get(target) == said.origin}
+        columns = (table.c.target_id, table.c.origin, table.c.valid_from_ms)
+        held = {row.target_id: row for row in connection.execute(select(*columns).where(is_open))}
+        at_ms = max([at_ms, *(row.valid_from_ms for row in held.values())])  # a clock may have been set back
+        kept = {target for target in wanted if target in held and held[target].origin == said.origin}
         ended = set(held) - kept
         if ended:
             connection.execute(table.update().where(is_open, table.c.target_id.in_(ended)).values(valid_to_ms=at_ms))
@@ -220,3 +219,16 @@ def _labels(labels: Mapping[str, str]) -> str:
 def _storable(value: float | None) -> float | None:
     """NaN and infinities are not values; unknown is NULL."""
     return value if value is None or math.isfinite(value) else None
+
+
+def end_assignments(connection: Connection) -> None:
+    """End what an earlier daemon left open when its deployment was last seen; what still holds is said again."""
+    table, sample = schema.assignment, schema.samples["deployment"]
+    last_seen = (
+        select(func.max(sample.c.observed_at_ms)).where(sample.c.entity_id == table.c.deployment_id).scalar_subquery()
+    )
+    connection.execute(
+        table.update()
+        .where(table.c.valid_to_ms.is_(None))
+        .values(valid_to_ms=func.max(table.c.valid_from_ms, func.coalesce(last_seen, table.c.valid_from_ms)))
+    )

@@ -1,4 +1,4 @@
-"""Quantiles, means and attainment from histogram buckets, as Prometheus computes them.
+"""Quantiles from histogram buckets, as Prometheus computes them.
 
 A histogram here is ``upper_bounds`` (ascending, the last is +Inf) and plain ``increments`` per bucket
 over a window. Sum increments first, take the quantile last; never average quantiles.
@@ -51,13 +51,3 @@ def in_last_bucket(q: float, increments: ArrayLike) -> bool:
     counts = np.asarray(increments, dtype="float64")
     total = counts.sum()
     return bool(total > 0 and q * total > total - counts[-1])
-
-
-def attainment(threshold_seconds: float, upper_bounds: ArrayLike, increments: ArrayLike) -> float:
-    """Share of observations at or under a threshold, interpolated inside its bucket; NaN when empty."""
-    bounds = np.asarray(upper_bounds, dtype="float64")
-    cumulative = np.cumsum(np.asarray(increments, dtype="float64"))
-    if cumulative[-1] == 0:
-        return math.nan
-    finite = np.concatenate(([0.0], bounds[:-1]))
-    return float(np.interp(threshold_seconds, finite, np.concatenate(([0.0], cumulative[:-1]))) / cumulative[-1])

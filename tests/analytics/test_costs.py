@@ -217,3 +217,44 @@ def test_the_terms_tell_every_input(store: Store):
     assert "1 USD/h (settings: cost.hardware.0 (owned))" in text
     assert "0.12 USD/kWh" in text
     assert "PUE: not given: cooling left out" in text
+
+
+def test_a_server_on_cpus_beside_one_on_a_card_pays_its_part_of_the_host_and_no_joule_twice(store: Store):
+    socket = [
+        CpuSample(key="box/socket 0", observed_at_ms=START_MS + n * STEP_MS, energy_joules_total=100.0 * 60 * n)
+        for n in range(61)
+    ]
+    described = [
+        Entity(observed_at_ms=START_MS, family="host", key="box", host="box"),
+        Entity(observed_at_ms=START_MS, family="cpu", key="box/socket 0", host="box"),
+    ]
+    found = costs(
+        store,
+        settings(RENTED, HOST),
+        *described,
+        *socket,
+        *accelerator("0"),
+        *deployment("on card", 1000),
+        *deployment("on cpus", 1000),
+        runs_on("on card", "0"),
+        runs_on("on cpus", "box", family="host"),
+    )
+    packages = 100.0 * 59 * 60
+    assert found["on cpus"].hardware_usd == pytest.approx(0.4)
+    assert found["on card"].hardware_usd == pytest.approx(2.0 + 0.4)
+    assert found["on cpus"].energy_joules == pytest.approx(packages / 2)
+    assert found["on card"].energy_joules == pytest.approx(WATTS * 59 * 60 + packages / 2)
+
+
+def test_a_card_that_is_gone_takes_no_part_of_its_host(store: Store):
+    day_ms = 24 * HOUR_MS
+    gone = AcceleratorSample(key="1", observed_at_ms=START_MS - 90 * day_ms, power_watts=1.0)
+    found = costs(store, settings(RENTED, HOST), gone, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))
+    assert found["m"].hardware_usd == pytest.approx(2.0 + 0.8)
+    assert unjoined(store.reader, START_MS, END_MS)[1].empty
+
+
+def test_a_deployment_retired_long_ago_is_not_a_cost_of_today(store: Store):
+    old = DeploymentSample(key="old", observed_at_ms=START_MS - 24 * HOUR_MS, generation_tokens_total=1.0)
+    found = costs(store, settings(RENTED), old, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))
+    assert set(found) == {"m"}

@@ -127,13 +127,8 @@ class TestQuantiles:
         assert latency.in_last_bucket(0.999, self.increments)
         assert not latency.in_last_bucket(0.99, self.increments)
 
-    def test_attainment(self):
-        assert latency.attainment(1.0, self.bounds, self.increments) == near(0.93)
-        assert latency.attainment(0.8, self.bounds, self.increments) == near(0.87)
-
     def test_empty_is_unknown(self):
         assert math.isnan(latency.histogram_quantile(0.5, self.bounds, [0] * 7))
-        assert math.isnan(latency.attainment(1.0, self.bounds, [0] * 7))
 
     def test_quantiles_outside_zero_to_one(self):
         assert latency.histogram_quantile(-0.1, self.bounds, self.increments) == -math.inf

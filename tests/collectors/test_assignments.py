@@ -4,8 +4,8 @@ from collectors.assignments import FORGET_MS, Assigner
 from core.readings import AcceleratorSample, Assignment, DeviceProcess, Listener, Reading
 
 
-def assigner(*foreign: int) -> Assigner:
-    return Assigner("box", pid_exists=lambda pid: pid not in foreign)
+def assigner(*foreign: int, awaited: tuple[str, ...] = ()) -> Assigner:
+    return Assigner("box", awaited=awaited, pid_exists=lambda pid: pid not in foreign)
 
 
 def process(device: str, pid: int) -> DeviceProcess:
@@ -59,3 +59,25 @@ def test_a_server_that_is_gone_runs_nowhere():
     said(some, process("A", 10), listener(10))
     assert said(some, at_ms=FORGET_MS) == []
     assert said(some, at_ms=FORGET_MS + 1) == [("accelerator", (), "processes")]
+
+
+def test_nothing_runs_on_cpus_before_every_accelerator_source_was_heard():
+    some = assigner(awaited=("nvidia", "amd"))
+    assert said(some, listener(10)) == []
+    some.heard("amd")
+    assert said(some) == []
+    some.heard("nvidia")
+    assert said(some) == [("host", ("box",), "processes")]
+
+
+def test_what_was_said_of_the_host_is_withdrawn_when_processes_turn_out_to_be_foreign():
+    some = assigner(4000)
+    said(some, listener(10))
+    assert said(some, process("A", 4000)) == [("accelerator", (), "processes")]
+
+
+def test_a_clock_that_is_set_back_does_not_undo_what_was_said():
+    some = assigner()
+    said(some, listener(10, at_ms=5_000), at_ms=5_000)
+    (later,) = some.observe([process("A", 10)], 4_000)
+    assert later.observed_at_ms == 5_000

@@ -133,6 +133,29 @@ def test_a_source_that_appears_later_is_found(
     assert ticks(store, "scripted") >= 1
 
 
+def test_a_source_that_cannot_even_be_asked_is_tried_again(
+    store: Store,
+    running: Callable[..., None],
+    script: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("collectors.runner.FIRST_PAUSE_SECONDS", 0.2)
+    source = Scripted(script)
+    answers = iter([OSError("Resource temporarily unavailable")])
+    honest = source.discover
+
+    def discover():
+        for error in answers:
+            raise error
+        return honest()
+
+    monkeypatch.setattr(source, "discover", discover)
+    running(source)
+    time.sleep(4 * INTERVAL)
+    store.settle()
+    assert ticks(store, "scripted") >= 1
+
+
 def test_failure_and_recovery_are_logged_once_each(
     running: Callable[..., None], script: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -321,3 +321,21 @@ def test_every_key_of_the_example_is_explained():
     keys = [line for line in EXAMPLE.read_text("utf-8").splitlines() if re.match(r"#?\w+ = ", line)]
     assert len(keys) > 40
     assert [line for line in keys if not re.search(r"  ?# \S", line)] == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:notaport", "http://localhost:99999", "http://[::1:8000", "http://:80"]
+)
+def test_an_address_with_an_impossible_port_is_refused(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "vatio.toml"
+    file.write_text(f'[[serving.server]]\nurl = "{url}"\n')
+    with pytest.raises(ConfigError, match=r"serving\.server\.0\.url: expected http://host:port"):
+        load(file)
+
+
+@pytest.mark.parametrize("setting", ["usd_per_kwh = true", "pue_ratio = true"])
+def test_true_is_not_a_number(setting: str, tmp_path: Path) -> None:
+    file = tmp_path / "vatio.toml"
+    file.write_text(f"[site]\n{setting}\n")
+    with pytest.raises(ConfigError, match="expected a plain number"):
+        load(file)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from sqlalchemy import inspect, text
 
 from core.catalog import FAMILIES
 from core.errors import StoreError, StoreLocked
-from storage import migrate, schema
+from storage import migrate, queries, schema
 from storage.engine import exclusive, reader_engine, writer_engine
+from storage.session import writing
 
 
 def test_upgrade_from_empty_equals_the_metadata(tmp_path: Path):
@@ -79,3 +81,43 @@ def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path):
         pass
     with exclusive(tmp_path / "a.db"):
         pass
+
+
+def _a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"not a database at all" * 500)
+
+
+def _foreign_tables(path: Path) -> None:
+    engine = writer_engine(path)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE entity (what TEXT)"))
+    engine.dispose()
+
+
+def _parent_is_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.write_text("")
+
+
+@pytest.mark.parametrize("spoil", [_a_directory, _garbage, _foreign_tables, _parent_is_a_file])
+def test_a_file_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, spoil: Callable[[Path], None]):
+    path = tmp_path / "sub" / "vatio.db"
+    path.parent.mkdir()
+    spoil(path)
+    with (
+        pytest.raises(StoreError, match=r"cannot be used as a database .* set storage\.url") as told,
+        writing(path, host="box"),
+    ):
+        pass
+    assert "\n" not in str(told.value)
+
+
+def test_a_path_with_signs_that_mean_something_in_an_address(tmp_path: Path):
+    path = tmp_path / "a%20b?c#d.db"
+    with writing(path, host="box"):
+        assert path.exists()
+    assert queries.newest_sample_at_ms(reader_engine(path)) is None

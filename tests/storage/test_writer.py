@@ -17,6 +17,7 @@ from core.readings import (
     AcceleratorSample,
     Assignment,
     CpuSample,
+    DeploymentSample,
     DeviceProcess,
     Entity,
     Event,
@@ -26,6 +27,7 @@ from core.readings import (
 )
 from storage import queries
 from storage.engine import reader_engine
+from storage.rows import end_assignments
 from storage.spend import StoredSpend
 from storage.writer import Batch, Writer
 from tests.conftest import START_MS, Store
@@ -118,6 +120,23 @@ def test_an_assignment_said_again_is_one(store: Store):
     frame = queries.assignments(store.reader, START_MS, START_MS + 5000)
     assert len(frame) == 1
     assert frame["valid_to_at"].isna().all()
+
+
+def test_an_assignment_stamped_before_the_one_it_ends_costs_nothing_else(store: Store):
+    store.write(assigned(START_MS + 10, "A"))
+    store.write(assigned(START_MS, "B"), gpu(key="C"))
+    frame = queries.assignments(store.reader, START_MS, START_MS + 5000)
+    assert (frame["valid_to_at"].dropna() >= frame["valid_from_at"][frame["valid_to_at"].notna()]).all()
+    assert frame["valid_to_at"].isna().sum() == 1
+    assert set(queries.entities(store.reader, "accelerator")["key"]) == {"A", "B", "C"}
+
+
+def test_what_an_earlier_daemon_left_open_ends_when_its_deployment_was_last_seen(open_store: Callable[[], Store]):
+    first = open_store()
+    first.write(assigned(START_MS, "A"), DeploymentSample(key="s m", observed_at_ms=START_MS + 7_000))
+    first.writer.call(end_assignments)
+    frame = queries.assignments(first.reader, START_MS, START_MS + 50_000)
+    assert (frame["valid_to_at"] - frame["valid_from_at"]).dt.total_seconds().tolist() == [7.0]
 
 
 def test_health_is_stored(store: Store):
