@@ -475,14 +475,6 @@ def test_no_tls_where_it_is_expected() -> None:
     assert sample.error.startswith("ConnectError")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999999/v1", "http://[::1/v1", "http://127.0.0.1:x/v1"])
-def test_an_impossible_url_is_a_failure_of_that_endpoint_alone(url: str) -> None:
-    with OpenAiServer(answer("a")) as server, bench(endpoint(url, name="bad"), endpoint(server.url)) as a_bench:
-        assert a_bench.source.discover().ok
-        outcomes = {sample.key: sample.outcome for sample in a_bench.samples(2)}
-    assert outcomes == {"bad": Outcome.FAILED, "chat": Outcome.OK}
-
-
 @pytest.mark.parametrize(
     ("script", "progress"),
     [
