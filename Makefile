@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
-CODE := app.py core collectors storage analytics charts pages benchmarks tests
+CODE := app.py core collectors storage analytics charts pages benchmarks docs tests
 
-.PHONY: run demo setup test test-servers check docs bench clean
+.PHONY: run demo setup test test-servers check docs screenshots bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/.user  ## collect from this machine and show it
@@ -32,6 +32,9 @@ check: .venv/.dev  ## format, lint, types, import contracts
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports
+
+screenshots: .venv/.dev  ## the README's picture, from the demo
+	@$(BIN)/python -m docs.screenshots
 
 bench: .venv/.dev  ## what a tick costs, beside node_exporter + Prometheus and Netdata where they are installed
 	@$(BIN)/python -m benchmarks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each monitor is watched")
     parser.add_argument("--interval", type=float, action="append", help="seconds between looks (default: 1 and 10)")
     given = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     with tempfile.TemporaryDirectory(prefix="vatio-bench-") as folder:
         console.print(_ticks_table(Path(folder)))
         columns = ("monitor", "every", "CPU of one core", "memory MiB", "samples/s", "CPU µs/sample", "note")

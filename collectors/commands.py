@@ -24,8 +24,6 @@ from core.errors import StoreError, StoreLocked
 from core.readings import LatencySample, Outcome, Sample
 from core.settings import Settings
 from core.units import show, unit_of
-from storage import queries
-from storage.engine import reader_engine
 from storage.session import writing
 from storage.spend import StoredSpend
 from storage.writer import Batch, Writer, write_fact
@@ -63,6 +61,8 @@ def run(settings: Settings) -> int:
 def _simulate_history(settings: Settings, writer: Writer, stop: threading.Event) -> None:
     """Lay down what is missing of the last 24 h, so that a demo opens with a past."""
     from collectors.sources.simulated.source import SimulatedSource
+    from storage import queries  # with pandas: 60 MB that a collector of real hardware does not need
+    from storage.engine import reader_engine
 
     writer.call(lambda connection: write_fact(connection, "simulated", "true"))
     end_ms = now_ms()

@@ -24,7 +24,7 @@ from storage.writer import Batch, Writer
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 10.0  # after something broke
-FIRST_PAUSE_ABSENT_SECONDS = 60.0  # where nothing of the kind is here: a new process each time is not free
+FIRST_PAUSE_ABSENT_SECONDS = 300.0  # where nothing of the kind is here: a new process each time is not free
 LONGEST_PAUSE_SECONDS = 600.0
 NS = 1_000_000_000
 

@@ -7,6 +7,8 @@ import streamlit as st
 
 from charts.axis import words_of
 from charts.timeseries import over_time
+from core.hardware.catalogue import match_accelerator
+from core.units import show, unit_of
 from pages.fleet import findings, tallies
 from pages.fleet.strips import throttle_strip
 from pages.fleet.topics import TOPICS, Topic, courses, unreported
@@ -72,7 +74,22 @@ def draw(view: View) -> None:
         used_by(frame, view)
     st.markdown("##### Identity")
     labels = {"key": frame["key"].iloc[0], "host": frame["host"].iloc[0], **frame["labels"].iloc[0]}
+    labels |= specification(str(labels.get("model", "")))
     table(pd.DataFrame(labels.items(), columns=["label", "value"]), view, key="identity")
+
+
+def specification(driver_name: str) -> dict[str, str]:
+    """What the maker's figures say of an accelerator the catalog knows; a specification, not a reading."""
+    known = match_accelerator(driver_name)
+    if known is None:
+        return {}
+    figures = {
+        "memory": show(known.memory_bytes, unit_of("x_bytes")),
+        "memory bandwidth": show(known.memory_bytes_per_second, unit_of("x_bytes_per_second")),
+        "TDP": show(known.tdp_watts, unit_of("x_watts")),
+    }
+    text = ", ".join(f"{name} {value}" for name, value in figures.items())
+    return {"specification": f"{known.vendor} {known.model}: {text} (source: {known.source})"}
 
 
 def multiples(topic: Topic, device: pd.DataFrame, view: View) -> None:

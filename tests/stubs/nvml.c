@@ -400,7 +400,7 @@ int nvmlDeviceRegisterEvents(Handle device, u64 types, EventSet *set)
 int nvmlEventSetWait_v2(EventSet *set, EventData *data, u32 timeout_ms)
 {
     char text[TEXT];
-    for (double end = seconds() + timeout_ms / 1e3; seconds() < end; usleep(5000))
+    for (double end = seconds() + timeout_ms / 1e3; seconds() < end; usleep(50000))
         while (event_exists(set->seen + 1, text)) {
             set->seen++;
             u32 gpu = number(text, 0);
