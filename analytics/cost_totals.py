@@ -39,6 +39,7 @@ class Total:
     usd_per_million_tokens_blended: float | None
     energy_joules: float | None
     joules_per_output_token: float | None
+    energy_quality: Quality
     coverage_ratio: float | None
     label: Quality
     reason: str
@@ -90,6 +91,7 @@ def total(costs: Sequence[DeploymentCost]) -> Total:
         usd_per_million_tokens_blended=usd_per_million(money, paid),
         energy_joules=joules,
         joules_per_output_token=joules_per_token(joules, metered_output),
+        energy_quality=worst(*(cost.energy_quality for cost in metered)) if metered else Quality.MISSING,
         coverage_ratio=min((cost.coverage_ratio for cost in costs), default=None),
         label=worst(*(cost.label for cost in priced)) if priced else Quality.MISSING,
         reason="; ".join(dict.fromkeys(cost.reason for cost in costs if cost.reason)),

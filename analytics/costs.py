@@ -58,6 +58,7 @@ class DeploymentCost:
     energy_joules: float | None
     joules_per_output_token: float | None
     energy_label: str
+    energy_quality: Quality
     scope: str
     coverage_ratio: float
     label: Quality
@@ -153,6 +154,7 @@ def _cost(
         energy_joules=joules,
         joules_per_output_token=joules_per_token(joules, per_output),
         energy_label=", ".join(dict.fromkeys(use.energy_label for use in used)) or "missing",
+        energy_quality=Quality.MISSING if joules is None else worst(*(use.quality for use in used)),
         scope=", ".join(dict.fromkeys(use.scope for use in used)),
         coverage_ratio=coverage,
         label=Quality.MISSING if total is None else worst(Quality.DERIVED, *_qualities(used, electricity)),

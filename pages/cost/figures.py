@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from analytics.cost_totals import Total
 from analytics.costs import DeploymentCost, Term
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS
+from analytics.formulas.energy import Quality, worst
 from core.units import show, show_money, unit_of
 from pages.cost.explained import Explained
 from pages.shared import words
@@ -102,10 +103,11 @@ def _figures(
             label=label, value=tokens, unit=TOKENS, window=view.words, reason="the server does not count them"
         )
 
+    energy_basis: Basis = worst(Quality.DERIVED, of.energy_quality).value
     per_token = Figure(
         label="Energy per output token",
         text=cost_reason(of.reason) if of.joules_per_output_token is None else _joules(of.joules_per_output_token),
-        basis="missing" if of.joules_per_output_token is None else "derived",
+        basis="missing" if of.joules_per_output_token is None else energy_basis,
         window=view.words,
         note=note,
     )
@@ -113,7 +115,7 @@ def _figures(
         label="Energy",
         value=of.energy_joules,
         unit=JOULES,
-        basis="derived",
+        basis=energy_basis,
         window=view.words,
         reason=cost_reason(of.reason),
     )

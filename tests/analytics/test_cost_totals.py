@@ -36,6 +36,7 @@ def cost(**changes: Any) -> DeploymentCost:
         "energy_joules": 2e6,
         "joules_per_output_token": 2.0,
         "energy_label": "gpu_counter",
+        "energy_quality": Quality.MEASURED,
         "scope": "accelerator",
         "coverage_ratio": 1.0,
         "label": Quality.DERIVED,

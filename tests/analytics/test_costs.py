@@ -258,3 +258,11 @@ def test_a_deployment_retired_long_ago_is_not_a_cost_of_today(store: Store):
     old = DeploymentSample(key="old", observed_at_ms=START_MS - 24 * HOUR_MS, generation_tokens_total=1.0)
     found = costs(store, settings(RENTED), old, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))
     assert set(found) == {"m"}
+
+
+def test_energy_with_a_gap_that_was_filled_is_called_estimated(store: Store):
+    holes = [r for r in accelerator("0") if isinstance(r, Entity) or r.observed_at_ms <= START_MS + 40 * STEP_MS]  # type: ignore[union-attr]
+    found = costs(store, settings(RENTED), *holes, *deployment("m", 1000), runs_on("m", "0"))["m"]
+    assert 0.5 < found.coverage_ratio < 0.95
+    assert found.energy_quality is Quality.ESTIMATED
+    assert found.energy_joules == pytest.approx(WATTS * 3600, rel=0.02)
