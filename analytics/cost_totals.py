@@ -9,7 +9,7 @@ import pandas as pd
 
 from analytics import efficiency
 from analytics.allocation import Window, host_parts
-from analytics.costs import NO_TOKENS, DeploymentCost, unjoined
+from analytics.costs import NO_TOKENS, CostFigures, DeploymentCost, unjoined
 from analytics.formulas.cost import electricity_usd, usd_per_million
 from analytics.formulas.energy import Quality, facility_kwh, joules_per_token, worst
 from analytics.prices import hourly_price
@@ -20,8 +20,8 @@ MS_PER_HOUR = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Total:
-    """Sums over those deployments whose part is known. ``None``: unknown, and ``reason`` says why.
+class Total(CostFigures):
+    """Sums over those deployments whose part is known.
 
     Money is divided by the tokens of the deployments it belongs to (``priced``), energy by the tokens
     of those with a known energy (``metered``); ``reason`` names what keeps the others out.
@@ -30,19 +30,6 @@ class Total:
     deployments: int
     priced: int
     metered: int
-    output_tokens: float | None
-    prompt_tokens: float | None
-    hardware_usd: float | None
-    electricity_usd: float | None
-    total_usd: float | None
-    usd_per_million_output_tokens: float | None
-    usd_per_million_tokens_blended: float | None
-    energy_joules: float | None
-    joules_per_output_token: float | None
-    energy_quality: Quality
-    coverage_ratio: float | None
-    label: Quality
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +79,7 @@ def total(costs: Sequence[DeploymentCost]) -> Total:
         energy_joules=joules,
         joules_per_output_token=joules_per_token(joules, metered_output),
         energy_quality=worst(*(cost.energy_quality for cost in metered)) if metered else Quality.MISSING,
-        coverage_ratio=min((cost.coverage_ratio for cost in costs), default=None),
+        coverage_ratio=min((cost.coverage_ratio for cost in costs), default=0.0),
         label=worst(*(cost.label for cost in priced)) if priced else Quality.MISSING,
         reason="; ".join(dict.fromkeys(cost.reason for cost in costs if cost.reason)),
     )

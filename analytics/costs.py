@@ -38,16 +38,9 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentCost:
-    """What one deployment cost over a window. ``None``: unknown, and ``reason`` says why."""
+class CostFigures:
+    """Cost, energy and what they make per token over a window. ``None``: unknown, and ``reason`` says why."""
 
-    deployment_id: int
-    key: str
-    model: str
-    server: str
-    engine_name: str
-    targets: tuple[str, ...]
-    origin: str
     output_tokens: float | None
     prompt_tokens: float | None
     hardware_usd: float | None
@@ -57,12 +50,25 @@ class DeploymentCost:
     usd_per_million_tokens_blended: float | None
     energy_joules: float | None
     joules_per_output_token: float | None
-    energy_label: str
     energy_quality: Quality
-    scope: str
     coverage_ratio: float
     label: Quality
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentCost(CostFigures):
+    """The figures of one deployment, what it ran on, and the terms they were made from."""
+
+    deployment_id: int
+    key: str
+    model: str
+    server: str
+    engine_name: str
+    targets: tuple[str, ...]
+    origin: str
+    energy_label: str
+    scope: str
     terms: tuple[Term, ...]
 
 

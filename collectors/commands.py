@@ -79,8 +79,7 @@ def _simulate_history(settings: Settings, writer: Writer, stop: threading.Event)
     with Progress(*columns) as progress:
         task = progress.add_task("history", total=max((end_ms - start_ms) // step_ms, 1))
         for at_ms, readings in source.history(start_ms, end_ms, step_ms):
-            tick = Tick(readings, (), rediscover=False)
-            writer.submit(Batch(tick.readings))
+            writer.submit(Batch(readings))
             writer.wait_below(200)
             progress.update(task, completed=(at_ms - start_ms) // step_ms)
             if stop.is_set():

@@ -128,7 +128,7 @@ class SourceLoop:
         self._announced: Availability | None = None
         self._pause_seconds = 0.0
         self._next_discovery = 0.0  # monotonic seconds
-        self._failing: dict[str, str] = {}
+        self._failing: set[str] = set()
         self._thread = threading.Thread(target=self._run, name=f"vatio-{source.name}", daemon=True)
 
     def start(self) -> None:
@@ -210,10 +210,10 @@ class SourceLoop:
         """One line when something begins to fail, one when it works again; the rest is in the store."""
         name = f"{report.source} {report.target}".strip()
         if report.outcome is Outcome.FAILED and name not in self._failing:
-            self._failing[name] = report.error
+            self._failing.add(name)
             log.warning("%s fails: %s", name, report.error)
         elif report.outcome is Outcome.OK and name in self._failing:
-            del self._failing[name]
+            self._failing.remove(name)
             log.info("%s works again", name)
 
 

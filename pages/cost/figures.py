@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analytics.cost_totals import Total
-from analytics.costs import DeploymentCost, Term
+from analytics.costs import CostFigures, DeploymentCost, Term
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS
-from analytics.formulas.energy import Quality, worst
+from analytics.formulas.energy import ENOUGH_COVERAGE, Quality, worst
 from core.units import show, show_money, unit_of
 from pages.cost.explained import Explained
 from pages.shared import words
@@ -81,7 +81,7 @@ def of_deployment(cost: DeploymentCost, view: View) -> list[Explained]:
 
 
 def _figures(
-    of: Total | DeploymentCost,
+    of: CostFigures,
     view: View,
     *,
     money: list[Term],
@@ -90,7 +90,7 @@ def _figures(
     energy: list[Term],
     cost_terms: list[Term],
 ) -> list[Explained]:
-    seen = "" if of.coverage_ratio is None or of.coverage_ratio >= 0.95 else f"observed {of.coverage_ratio:.0%}"
+    seen = "" if of.coverage_ratio >= ENOUGH_COVERAGE else f"observed {of.coverage_ratio:.0%}"
     few = "small sample" if of.output_tokens and of.output_tokens < SMALL_SAMPLE_TOKENS else ""
     note = ", ".join(part for part in (few, seen) if part)
 
