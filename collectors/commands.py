@@ -24,9 +24,11 @@ from core.errors import StoreError, StoreLocked
 from core.readings import LatencySample, Outcome, Sample
 from core.settings import Settings
 from core.units import show, unit_of
+from storage.batch import Batch
 from storage.session import writing
 from storage.spend import StoredSpend
-from storage.writer import Batch, Writer, write_fact
+from storage.spool import Spool
+from storage.writer import Writer, write_fact
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,9 @@ def run(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with writing(settings.storage.path, host=settings.collectors.host_name) as writer:
+    storage = settings.storage
+    spool = Spool(storage.spool, max_bytes=storage.spool_max_bytes)
+    with writing(storage.address, host=settings.collectors.host_name, spool=spool) as writer:
         if settings.simulated:
             _simulate_history(settings, writer, stop)
         context = Context(settings, StoredSpend(writer))
@@ -51,7 +55,7 @@ def run(settings: Settings) -> int:
             writer=writer,
         )
         daemon.start()
-        log.info("collecting every %g s into %s", settings.collectors.interval_seconds, settings.storage.path)
+        log.info("collecting every %g s into %s", settings.collectors.interval_seconds, storage.address)
         stop.wait()
         log.info("stopping")
         daemon.stop()
@@ -66,7 +70,7 @@ def _simulate_history(settings: Settings, writer: Writer, stop: threading.Event)
 
     writer.call(lambda connection: write_fact(connection, "simulated", "true"))
     end_ms = now_ms()
-    newest_ms = queries.newest_sample_at_ms(reader_engine(settings.storage.path)) or 0
+    newest_ms = queries.newest_sample_at_ms(reader_engine(settings.storage.address)) or 0
     start_ms = max(end_ms - HISTORY_SECONDS * 1000, newest_ms + 1)
     step_ms = round(settings.collectors.interval_seconds * 1000)
     source = SimulatedSource(settings.collectors.host_name, settings.collectors.interval_seconds)
@@ -92,7 +96,7 @@ def once(settings: Settings, *, as_json: bool) -> int:
     with contextlib.ExitStack() as stack:
         writer: Writer | None = None
         try:
-            writer = stack.enter_context(writing(settings.storage.path, host=settings.collectors.host_name))
+            writer = stack.enter_context(writing(settings.storage.address, host=settings.collectors.host_name))
         except StoreLocked as exc:
             console.print(f"not stored: {exc}", markup=False)
         all_sources = sources(Context(settings, StoredSpend(writer) if writer else _NothingToSpend()))

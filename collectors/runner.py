@@ -19,7 +19,8 @@ from collectors.base import Availability, Source, next_tick, now_ms
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
 from core.readings import Outcome, Reading, TargetReport
-from storage.writer import Batch, Writer
+from storage.batch import Batch
+from storage.writer import Writer
 
 log = logging.getLogger(__name__)
 

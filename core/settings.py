@@ -121,21 +121,46 @@ class Site(_Section):
 
 
 class StorageSettings(_Section):
-    """The database."""
+    """The database, how long it keeps what, and the spool that stands in for it."""
 
     url: str = "sqlite:///var/vatio.db"
+    keep_samples_days: Annotated[_Number, Field(ge=1)] = 400.0
+    keep_events_days: Annotated[_Number, Field(ge=1)] = 800.0
+    keep_ticks_days: Annotated[_Number, Field(ge=1)] = 30.0
+    spool_folder: Path | None = None
+    spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
 
     @field_validator("url")
     @classmethod
-    def _sqlite(cls, url: str) -> str:
+    def _known_database(cls, url: str) -> str:
+        if url.startswith("postgresql+psycopg://"):
+            if urlsplit(url).password is not None:
+                raise ValueError("expected no password in it: set PGPASSWORD, or use a .pgpass file")
+            return url
         if not url.startswith("sqlite:///") or url in ("sqlite:///", "sqlite:///:memory:"):
-            raise ValueError("expected sqlite:///path/to/file.db")
+            raise ValueError("expected sqlite:///path/to/file.db or postgresql+psycopg://user@host/database")
         return url
 
     @property
-    def path(self) -> Path:
-        """The database file."""
-        return Path(self.url.removeprefix("sqlite:///"))
+    def address(self) -> Path | str:
+        """The database: a SQLite file, or the URL of a PostgreSQL database."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else self.url
+
+    @property
+    def place(self) -> str:
+        """The database as people look for it: an absolute path, or the URL."""
+        return str(self.address.resolve()) if isinstance(self.address, Path) else self.address
+
+    @property
+    def spool(self) -> Path:
+        """Where batches wait while the database cannot be written: beside a database file, unless set."""
+        if self.spool_folder is not None:
+            return self.spool_folder
+        return (
+            self.address.with_name(f"{self.address.name}.spool")
+            if isinstance(self.address, Path)
+            else Path("var/spool")
+        )
 
 
 SourceName = Literal["nvidia", "amd", "cpu", "host", "serving", "probe"]

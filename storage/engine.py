@@ -1,4 +1,7 @@
-"""Connections: one engine that writes, one that cannot, and the lock that keeps writers apart."""
+"""Connections: one engine that writes, one that cannot, and the lock that keeps writers apart.
+
+A store is a SQLite file (``Path``) or a PostgreSQL database (its URL). All else is the same code.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,35 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 
 from core.errors import StoreError, StoreLocked
 
 BUSY_TIMEOUT_MS = 5_000
+MMAP_BYTES = 1 << 40  # as far as the file goes: a reader looks at pages where the kernel has them
+WAL_LIMIT_BYTES = 64 << 20
+PAGE_BYTES = 4_096
 
 Store = Engine
 """What ``storage.queries`` reads from; those who ask the questions need not know what it is made of."""
 
+Address = Path | str
+"""Where a store is: a SQLite file, or the URL of a PostgreSQL database."""
 
-def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...]) -> Engine:
+_WRITING = (
+    f"page_size={PAGE_BYTES}",
+    "auto_vacuum=INCREMENTAL",  # this one and the page size only take hold in a new file
+    "journal_mode=WAL",
+    f"journal_size_limit={WAL_LIMIT_BYTES}",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    f"busy_timeout={BUSY_TIMEOUT_MS}",
+)
+_READING = ("query_only=ON", f"mmap_size={MMAP_BYTES}", f"busy_timeout={BUSY_TIMEOUT_MS}")
+
+
+def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...], begin: str) -> Engine:
     address = f"file:{quote(str(path.resolve()))}?mode={mode}"
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
@@ -34,34 +55,60 @@ def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...]) -> Engine:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
-    return engine
-
-
-def writer_engine(path: Path) -> Engine:
-    """The engine of the collector daemon. WAL, so that readers never wait; ``BEGIN IMMEDIATE``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = _sqlite_engine(
-        path,
-        "rwc",
-        ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"),
-    )
-
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:  # noqa: ANN401
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(begin)
 
     return engine
 
 
-def reader_engine(path: Path) -> Engine:
+def _postgresql_engine(url: str, **options: Any) -> Engine:  # noqa: ANN401  what create_engine takes
+    return create_engine(
+        url,
+        paramstyle="format",  # rows go to the driver as tuples, as they do with SQLite
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "application_name": "vatio"},
+        **options,
+    )
+
+
+def writer_engine(address: Address) -> Engine:
+    """The engine of the collector daemon. SQLite: WAL, so that readers never wait; ``BEGIN IMMEDIATE``."""
+    if isinstance(address, str):
+        return _postgresql_engine(address)
+    address.parent.mkdir(parents=True, exist_ok=True)
+    return _sqlite_engine(address, "rwc", _WRITING, "BEGIN IMMEDIATE")
+
+
+def reader_engine(address: Address) -> Engine:
     """The engine of everything that shows data: it cannot change a byte.
+
+    Each connection sees the store as it was at its first question, so that one answer never
+    holds the same sample as a row and in a block, or in neither.
 
     Raises:
         StoreError: there is no database yet.
     """
-    if not path.exists():
-        raise StoreError(f"no database at {path}: start the collector daemon (make run) and wait for its first tick")
-    return _sqlite_engine(path, "rw", ("query_only=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"))
+    if isinstance(address, str):
+        engine = _postgresql_engine(address, isolation_level="REPEATABLE READ")
+        return engine.execution_options(postgresql_readonly=True)
+    if not address.exists():
+        raise StoreError(f"no database at {address}: start the collector daemon (make run) and wait for its first tick")
+    return _sqlite_engine(address, "rw", _READING, "BEGIN")
+
+
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows ``on_conflict``, in the words of the database at hand."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def database_bytes(connection: Connection) -> int:
+    """Size of the whole database on disk; of a SQLite file with what its log adds to it."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+    (_, _, name) = connection.exec_driver_sql("PRAGMA database_list").first() or (0, "", "")
+    files = (Path(name), Path(f"{name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 @contextmanager

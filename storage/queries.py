@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, literal, or_, select
-from sqlalchemy.sql.elements import Label
+from sqlalchemy import Connection, Engine, Select, and_, case, func, literal, or_, select
 
 from core.catalog import FAMILIES
 from core.metric import Kind
 from core.readings import Outcome
-from storage import schema
+from storage import histograms, schema, series
+from storage.codec import Floats, Integers
+from storage.engine import database_bytes
+from storage.steps import FOREVER_MS, LOOKBACK_MS, by_step, grown_ms
 
-LOOKBACK_MS = 300_000  # how far before a window a counter's previous sample is looked for, as Prometheus does
-GAP_MS = 300_000  # two samples further apart than this do not make an observed stretch
+__all__ = ["LOOKBACK_MS"]
 
 
 def _frame(engine: Engine, statement: Select[Any], *, integers: Iterable[str] = ()) -> pd.DataFrame:
@@ -40,6 +40,11 @@ def _frame(engine: Engine, statement: Select[Any], *, integers: Iterable[str] = 
 
 def _times(at_ms: pd.Series[Any]) -> pd.Series[Any]:
     return pd.to_datetime(at_ms.astype("Int64"), unit="ms", utc=True)
+
+
+def _instants(at_ms: Integers) -> pd.DatetimeIndex:
+    """Unix milliseconds as times, of the same type as those that come from a table."""
+    return pd.DatetimeIndex((at_ms * 1000).view("M8[us]")).tz_localize("UTC")
 
 
 def epoch_ms(times: pd.Series[Any]) -> pd.Series[int]:
@@ -99,23 +104,9 @@ def latest_known(engine: Engine, family: str, metrics: Sequence[str], since_ms: 
     Returns:
         entity_id and one column per metric.
     """
-    table = schema.samples[family]
-    ids = select(schema.entity.c.entity_id).where(schema.entity.c.family == family)
-    columns: list[Label[Any]] = []
-    outer = ids.subquery()
-    for name in metrics:
-        value = (
-            select(table.c[name])
-            .where(
-                table.c.entity_id == outer.c.entity_id, table.c.observed_at_ms >= since_ms, table.c[name].is_not(None)
-            )
-            .order_by(table.c.observed_at_ms.desc())
-            .limit(1)
-            .correlate(outer)
-            .scalar_subquery()
-        )
-        columns.append(value.label(name))
-    return _floats(_frame(engine, select(outer.c.entity_id, *columns)), metrics)
+    known = raw(engine, family, metrics, None, since_ms, FOREVER_MS).groupby("entity_id")[list(metrics)].last()
+    ids = entities(engine, family)["entity_id"].sort_values()
+    return known.reindex(ids).reset_index()
 
 
 def raw(
@@ -126,15 +117,9 @@ def raw(
     Returns:
         entity_id, observed_at, and the metrics asked for; ordered by entity and time.
     """
-    table = schema.samples[family]
-    statement = (
-        select(table.c.entity_id, table.c.observed_at_ms, *(table.c[m] for m in metrics))
-        .where(
-            _within(table.c.entity_id, entity_ids), table.c.observed_at_ms >= start_ms, table.c.observed_at_ms < end_ms
-        )
-        .order_by(table.c.entity_id, table.c.observed_at_ms)
-    )
-    return _floats(_frame(engine, statement), metrics)
+    with engine.connect() as connection:
+        read = series.read(connection, family, metrics, entity_ids, start_ms, end_ms)
+    return pd.DataFrame({"entity_id": read.entity_ids, "observed_at": _instants(read.at_ms), **read.values})
 
 
 def read(
@@ -149,83 +134,35 @@ def read(
     """Metrics per entity and step, combined as their kind demands. Steps without samples have no row.
 
     Returns:
-        entity_id, bucket_at (start of the step), samples; a gauge ``x`` gives ``x`` (mean), ``x_min``
-        and ``x_max``; a counter gives its increase within the step, restarts counted from zero.
-        ``None`` for ``entity_ids`` means all. States have no mean: read them with ``raw``.
+        entity_id, bucket_at (start of the step), samples, coverage_ratio (share of the step in which samples
+        followed each other); a gauge ``x`` gives ``x`` (mean), ``x_min`` and ``x_max``; a counter gives its
+        increase within the step, restarts counted from zero. ``None`` for ``entity_ids`` means all. States
+        have no mean: read them with ``state_shares``.
     """
     declared = [FAMILIES[family].metric(name) for name in metrics]
-    window = (entity_ids, start_ms, end_ms, step_ms)
-    frame = _gauges_by_step(engine, family, [m.name for m in declared if m.kind is Kind.GAUGE], *window)
     for metric in declared:
         if metric.kind is Kind.STATE:
-            raise ValueError(f"{metric.name} is a state: a mean would be meaningless; use raw()")
+            raise ValueError(f"{metric.name} is a state: a mean would be meaningless; use state_shares() or raw()")
+    with engine.connect() as connection:
+        steps = by_step(connection, family, declared, entity_ids, start_ms, end_ms, step_ms)
+    columns = {
+        "entity_id": steps.entity_ids,
+        "bucket_at": _instants(start_ms + steps.numbers * step_ms),
+        "samples": steps.instants,
+        "coverage_ratio": np.minimum(steps.observed_ms / step_ms, 1.0),
+    }
+    for metric in sorted(declared, key=lambda one: one.kind is Kind.COUNTER):
+        found = steps.metrics[metric.name]
         if metric.kind is Kind.COUNTER:
-            step = _increase_by_step(engine, family, metric.name, *window)
-            frame = frame.merge(step, on=["entity_id", "bucket_at"], how="left")
-    return frame
-
-
-def _gauges_by_step(
-    engine: Engine,
-    family: str,
-    names: Sequence[str],
-    entity_ids: Sequence[int] | None,
-    start_ms: int,
-    end_ms: int,
-    step_ms: int,
-) -> pd.DataFrame:
-    table = schema.samples[family]
-    columns = [
-        how(table.c[name]).label(name + suffix)
-        for name in names
-        for how, suffix in ((func.avg, ""), (func.min, "_min"), (func.max, "_max"))
-    ]
-    bucket = _bucket(table.c.observed_at_ms, start_ms, step_ms)
-    statement = (
-        select(table.c.entity_id, bucket, func.count().label("samples"), *columns)
-        .where(
-            _within(table.c.entity_id, entity_ids), table.c.observed_at_ms >= start_ms, table.c.observed_at_ms < end_ms
-        )
-        .group_by(table.c.entity_id, bucket)
-        .order_by(table.c.entity_id, bucket)
-    )
-    return _floats(_frame(engine, statement), [c.key for c in columns])
-
-
-def _increase_by_step(
-    engine: Engine,
-    family: str,
-    name: str,
-    entity_ids: Sequence[int] | None,
-    start_ms: int,
-    end_ms: int,
-    step_ms: int,
-) -> pd.DataFrame:
-    """Increase against the sample before, also when that lies before the window or some ticks back."""
-    table = schema.samples[family]
-    before = func.lag(table.c[name]).over(partition_by=table.c.entity_id, order_by=table.c.observed_at_ms)
-    inner = (
-        select(table.c.entity_id, table.c.observed_at_ms, table.c[name].label("now"), before.label("before"))
-        .where(
-            _within(table.c.entity_id, entity_ids),
-            table.c[name].is_not(None),
-            table.c.observed_at_ms >= start_ms - LOOKBACK_MS,
-            table.c.observed_at_ms < end_ms,
-        )
-        .subquery()
-    )
-    grown = func.iif(inner.c.now < inner.c.before, inner.c.now, inner.c.now - inner.c.before)
-    bucket = _bucket(inner.c.observed_at_ms, start_ms, step_ms)
-    statement = (
-        select(inner.c.entity_id, bucket, func.sum(grown).label(name))
-        .where(inner.c.observed_at_ms >= start_ms)
-        .group_by(inner.c.entity_id, bucket)
-    )
-    return _floats(_frame(engine, statement), [name])
-
-
-def _bucket(at_ms: ColumnElement[int], start_ms: int, step_ms: int) -> Label[Any]:
-    return (start_ms + (at_ms - start_ms) // step_ms * step_ms).label("bucket_at_ms")
+            columns[metric.name] = found.increase
+        else:
+            known = np.where(found.count > 0, found.count, np.nan)
+            columns |= {
+                metric.name: found.sum / known,
+                f"{metric.name}_min": found.min,
+                f"{metric.name}_max": found.max,
+            }
+    return pd.DataFrame(columns)
 
 
 def increases(
@@ -234,46 +171,83 @@ def increases(
     """Increase of counters over a whole window, restarts counted from zero.
 
     Returns:
-        entity_id, samples, and one column per counter (NaN where it was never seen to change hands).
+        entity_id, samples, coverage_ratio, and one column per counter (NaN where it was never seen to change hands).
     """
     span = max(end_ms - start_ms, 1)
     frame = read(engine, family, metrics, entity_ids, start_ms, end_ms, span)
     return frame.drop(columns="bucket_at")
 
 
+def state_shares(
+    engine: Engine,
+    family: str,
+    metric: str,
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> pd.DataFrame:
+    """How the observed time of each step falls on the values of a state. A sample stands for the time up to it.
+
+    Returns:
+        entity_id, bucket_at, value, seconds, share_ratio (of the seconds in which the state was known).
+    """
+    with engine.connect() as connection:
+        found = series.read(connection, family, [metric], entity_ids, start_ms - LOOKBACK_MS, end_ms)
+    at_ms = found.at_ms
+    grown = np.concatenate([grown_ms(at)[0] for at in _times_by_entity(found)] or [np.empty(0, "int64")])
+    frame = pd.DataFrame(
+        {
+            "entity_id": found.entity_ids,
+            "bucket_at": _instants(start_ms + (at_ms - start_ms) // step_ms * step_ms),
+            "value": found.values[metric],
+            "seconds": grown / 1000,
+        }
+    )[at_ms >= start_ms]
+    shares = frame.dropna().groupby(["entity_id", "bucket_at", "value"])["seconds"].sum().reset_index()
+    whole = shares.groupby(["entity_id", "bucket_at"])["seconds"].transform("sum")
+    shares["share_ratio"] = shares["seconds"] / whole.where(whole > 0)
+    return shares
+
+
 def observed_seconds(
     engine: Engine, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
 ) -> pd.DataFrame:
-    """How much of a window each entity was watched: the sum of steps between neighbouring samples.
+    """How much of a window each entity was watched: the sum of steps between neighbouring samples that are no gaps.
 
     Returns:
         entity_id, observed_seconds.
     """
-    table = schema.samples[family]
-    before = func.lag(table.c.observed_at_ms).over(partition_by=table.c.entity_id, order_by=table.c.observed_at_ms)
-    inner = (
-        select(table.c.entity_id, (table.c.observed_at_ms - before).label("step_ms"))
-        .where(
-            _within(table.c.entity_id, entity_ids), table.c.observed_at_ms >= start_ms, table.c.observed_at_ms < end_ms
-        )
-        .subquery()
-    )
-    seconds = func.sum(func.iif(inner.c.step_ms <= GAP_MS, inner.c.step_ms, 0)) / literal(1000.0)
-    statement = select(inner.c.entity_id, seconds.label("observed_seconds")).group_by(inner.c.entity_id)
-    return _floats(_frame(engine, statement), ["observed_seconds"])
+    with engine.connect() as connection:
+        found = series.read(connection, family, (), entity_ids, start_ms, end_ms)
+    seconds = [float(grown_ms(at)[0].sum()) / 1000 for at in _times_by_entity(found)]
+    ids = list(dict.fromkeys(run.entity_id for run in found.runs))
+    frame = pd.DataFrame({"entity_id": ids, "observed_seconds": seconds})
+    return frame.astype({"entity_id": "int64", "observed_seconds": "float64"})
+
+
+def _times_by_entity(found: series.Series) -> list[Integers]:
+    every: dict[int, list[Integers]] = {}
+    for run in found.runs:
+        every.setdefault(run.entity_id, []).append(run.at_ms)
+    return [np.concatenate(times) for times in every.values()]
 
 
 def seen(engine: Engine, family: str, start_ms: int, end_ms: int) -> set[int]:
-    """Entities of a family with at least one sample in a window."""
-    table, entity = schema.samples[family], schema.entity
-    there = (
+    """Entities of a family that were sampled in a window (or before and after it within one sealed span)."""
+    table, block, entity = schema.samples[family].c, schema.blocks[family].c, schema.entity
+    there = or_(
+        select(literal(1))
+        .where(table.entity_id == entity.c.entity_id, table.observed_at_ms >= start_ms, table.observed_at_ms < end_ms)
+        .exists(),
         select(literal(1))
         .where(
-            table.c.entity_id == entity.c.entity_id,
-            table.c.observed_at_ms >= start_ms,
-            table.c.observed_at_ms < end_ms,
+            block.entity_id == entity.c.entity_id,
+            series.overlapping(schema.blocks[family], start_ms, end_ms),
+            block.first_at_ms < end_ms,
+            block.last_at_ms >= start_ms,
         )
-        .exists()
+        .exists(),
     )
     with engine.connect() as connection:
         return set(connection.execute(select(entity.c.entity_id).where(entity.c.family == family, there)).scalars())
@@ -301,40 +275,25 @@ def latency(
         entity_id, kind, bucket_at, upper_bounds_seconds (tuple, last is inf), increments (float array,
         one per bound), sum_seconds. Different sets of bounds are never merged.
     """
-    table, bounds = schema.latency_sample, schema.histogram_bounds
-    statement = (
-        select(
-            table.c.entity_id,
-            table.c.kind,
-            table.c.observed_at_ms,
-            bounds.c.upper_bounds_seconds,
-            table.c.increments,
-            table.c.sum_seconds,
-        )
-        .join(bounds, bounds.c.bounds_id == table.c.bounds_id)
-        .where(
-            _within(table.c.entity_id, entity_ids),
-            table.c.kind.in_(kinds),
-            table.c.observed_at_ms >= start_ms,
-            table.c.observed_at_ms < end_ms,
-        )
-    )
     step = step_ms or max(end_ms - start_ms, 1)
-    summed: dict[tuple[int, str, int, str], tuple[np.ndarray[Any, np.dtype[np.float64]], float]] = {}
+    bounds = schema.histogram_bounds.c
+    rows: list[tuple[int, str, int, tuple[float, ...], Floats, float]] = []
     with engine.connect() as connection:
-        for entity_id, kind, at_ms, upper, increments, sum_seconds in connection.execute(statement):
-            key = (entity_id, kind, start_ms + (at_ms - start_ms) // step * step, upper)
-            counts = np.asarray(json.loads(increments), dtype="float64")
-            have = summed.get(key)
-            total = np.nan if sum_seconds is None else float(sum_seconds)
-            summed[key] = (counts, total) if have is None else (have[0] + counts, have[1] + total)
-    rows = [
-        (entity_id, kind, at_ms, tuple(float(b) for b in json.loads(upper)), counts, total)
-        for (entity_id, kind, at_ms, upper), (counts, total) in sorted(summed.items(), key=lambda item: item[0])
-    ]
-    frame = pd.DataFrame(
-        rows, columns=["entity_id", "kind", "bucket_at", "upper_bounds_seconds", "increments", "sum_seconds"]
-    )
+        upper = {
+            bounds_id: tuple(float(bound) for bound in json.loads(text))
+            for bounds_id, text in connection.execute(select(bounds.bounds_id, bounds.upper_bounds_seconds))
+        }
+        for found in histograms.read(connection, entity_ids, kinds, start_ms, end_ms):
+            numbers = (found.at_ms - start_ms) // step
+            starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+            increments = np.add.reduceat(found.increments, starts, axis=1).T
+            seconds = np.add.reduceat(found.sum_seconds, starts)
+            for number, counts, total in zip(numbers[starts], increments, seconds, strict=True):
+                at_ms = start_ms + int(number) * step
+                rows.append((found.entity_id, found.kind, at_ms, upper[found.bounds_id], counts, float(total)))
+    columns = ["entity_id", "kind", "bucket_at", "upper_bounds_seconds", "increments", "sum_seconds"]
+    rows.sort(key=lambda row: row[:4])
+    frame = pd.DataFrame(rows, columns=columns)
     frame["bucket_at"] = _times(frame["bucket_at"])
     frame["entity_id"] = frame["entity_id"].astype("int64")
     return _floats(frame, ["sum_seconds"])
@@ -434,7 +393,7 @@ def health(engine: Engine, since_ms: int) -> pd.DataFrame:
     tick, status = schema.collector_tick, schema.source_status
     recent = tick.c.scheduled_at_ms >= since_ms
     keys = (tick.c.host, tick.c.source, tick.c.target)
-    succeeded = func.iif(tick.c.outcome != Outcome.FAILED.value, tick.c.scheduled_at_ms, None)
+    succeeded = case((tick.c.outcome != Outcome.FAILED.value, tick.c.scheduled_at_ms))
     summary = (
         select(
             *keys,
@@ -442,7 +401,7 @@ def health(engine: Engine, since_ms: int) -> pd.DataFrame:
             func.max(succeeded).label("last_success_at_ms"),
             func.avg(tick.c.duration_seconds).label("mean_duration_seconds"),
             func.count().label("ticks"),
-            func.sum(func.iif(tick.c.outcome == Outcome.FAILED.value, 1, 0)).label("failed"),
+            func.sum(case((tick.c.outcome == Outcome.FAILED.value, 1), else_=0)).label("failed"),
             func.sum(tick.c.ticks_missed).label("ticks_missed"),
             func.sum(tick.c.readings).label("readings"),
         )
@@ -483,24 +442,34 @@ def facts(engine: Engine) -> dict[str, str]:
         return {row.name: row.value for row in connection.execute(select(*schema.store_fact.c))}
 
 
-def store_size(engine: Engine, path: Path) -> pd.DataFrame:
-    """Rows and time range of each fact table, and the bytes of the whole file beside them.
+def store_size(engine: Engine) -> pd.DataFrame:
+    """Samples and time range of each kind of fact, and the bytes of the whole database beside them.
 
     Returns:
-        table, rows, first_at, last_at, file_bytes.
+        table, rows (of samples: those not sealed yet), sealed (samples in blocks), first_at, last_at, file_bytes.
     """
+    hot = [(t.name, t.c.observed_at_ms) for t in (*schema.samples.values(), schema.latency_sample, schema.event)]
+    blocks = {f"{name}_sample": table for name, table in schema.blocks.items()} | {
+        "latency_sample": schema.latency_block
+    }
     answers = []
-    timed = [(t.name, t, t.c.observed_at_ms) for t in (*schema.samples.values(), schema.latency_sample, schema.event)]
-    for name, table, at in [*timed, ("collector_tick", schema.collector_tick, schema.collector_tick.c.scheduled_at_ms)]:
-        with engine.connect() as connection:
-            row = connection.execute(select(func.count(), func.min(at), func.max(at)).select_from(table)).one()
-        answers.append((name, *row))
-    frame = pd.DataFrame(answers, columns=["table", "rows", "first_at", "last_at"])
+    with engine.connect() as connection:
+        for name, at in [*hot, ("collector_tick", schema.collector_tick.c.scheduled_at_ms)]:
+            rows, first, last = connection.execute(select(func.count(), func.min(at), func.max(at))).one()
+            sealed = 0
+            if name in blocks:
+                of = blocks[name].c
+                sums = select(func.sum(of.instants), func.min(of.first_at_ms), func.max(of.last_at_ms))
+                instants, begun, ended = connection.execute(sums).one()
+                sealed = int(instants or 0)
+                first = min((at_ms for at_ms in (first, begun) if at_ms is not None), default=None)
+                last = max((at_ms for at_ms in (last, ended) if at_ms is not None), default=None)
+            answers.append((name, rows, sealed, first, last))
+        size = database_bytes(connection)
+    frame = pd.DataFrame(answers, columns=["table", "rows", "sealed", "first_at", "last_at"])
     for name in ("first_at", "last_at"):
         frame[name] = _times(frame[name])
-    beside = (path, path.with_name(path.name + "-wal"))
-    frame["file_bytes"] = sum(file.stat().st_size for file in beside if file.exists())
-    return frame
+    return frame.assign(file_bytes=size)
 
 
 def newest_sample_at_ms(engine: Engine) -> int | None:
@@ -517,7 +486,3 @@ def schema_is_current(connection: Connection) -> bool:
 
 def _numeric(family: str) -> list[str]:
     return [metric.name for metric in FAMILIES[family].metrics]
-
-
-def _within(column: ColumnElement[int], entity_ids: Sequence[int] | None) -> ColumnElement[bool]:
-    return literal(True) if entity_ids is None else column.in_([int(i) for i in entity_ids])

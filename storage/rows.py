@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
-from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Connection, Table, case, func, select, update
 
 from core.catalog import FAMILIES
 from core.readings import (
@@ -24,10 +23,11 @@ from core.readings import (
     Severity,
 )
 from storage import schema
+from storage.engine import insert
 
+HOUR_MS = 3_600_000
 WATCHED_LABELS = ("driver", "version", "partition")  # a change of one of these is worth an event
 _values = {name: attrgetter("observed_at_ms", *(m.name for m in family.metrics)) for name, family in FAMILIES.items()}
-_columns = {name: ("observed_at_ms", *(m.name for m in family.metrics)) for name, family in FAMILIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class RowWriter:
 
     def write(self, connection: Connection, readings: Iterable[Reading]) -> None:
         """Insert all readings; those already stored are left as they are."""
-        rows: dict[Table, list[dict[str, object]]] = {}
+        rows: dict[Table, list[tuple[object, ...]]] = {}
+        hours: dict[int, set[int]] = {}
         for reading in readings:
             if isinstance(reading, Entity):
                 self._describe(connection, reading)
@@ -66,59 +67,53 @@ class RowWriter:
                 self._assign(connection, reading)
             elif (row := self._row(connection, reading)) is not None:
                 rows.setdefault(row[0], []).append(row[1])
+                if isinstance(reading, Sample | LatencySample):
+                    entity_id = self._known[_entity_of(reading)].entity_id
+                    hours.setdefault(reading.observed_at_ms // HOUR_MS * HOUR_MS, set()).add(entity_id)
         for table, values in rows.items():
-            connection.execute(insert(table).on_conflict_do_nothing(), values)
+            insert_rows(connection, table, values)
+        for hour_ms, entity_ids in hours.items():
+            account_again(connection, entity_ids, hour_ms)
 
-    def _row(self, connection: Connection, reading: Reading) -> tuple[Table, dict[str, object]] | None:
-        if isinstance(reading, Sample):
-            row: dict[str, object] = dict(
-                zip(_columns[reading.family], map(_storable, _values[reading.family](reading)), strict=True)
-            )
-            row["entity_id"] = self._id(connection, reading.family, reading.key, reading.observed_at_ms)
-            if isinstance(reading, ProbeSample):
-                row |= {
-                    "outcome": reading.outcome.value,
-                    "error": reading.error,
-                    "token_count_estimated": int(reading.token_count_estimated),
-                }
-            return schema.samples[reading.family], row
-        if isinstance(reading, LatencySample):
-            return schema.latency_sample, {
-                "entity_id": self._id(connection, "deployment", reading.key, reading.observed_at_ms),
-                "kind": reading.kind.value,
-                "observed_at_ms": reading.observed_at_ms,
-                "bounds_id": self._bounds_id(connection, reading.upper_bounds_seconds),
-                "increments": json.dumps(reading.increments, separators=(",", ":")),
-                "sum_seconds": _storable(reading.sum_seconds),
-            }
-        if isinstance(reading, DeviceProcess):
-            return schema.device_process, {
-                "entity_id": self._id(connection, "accelerator", reading.key, reading.observed_at_ms),
-                "observed_at_ms": reading.observed_at_ms,
-                "pid": reading.pid,
-                "name": reading.name,
-                "memory_used_bytes": reading.memory_used_bytes,
-            }
-        if isinstance(reading, Event):
-            return schema.event, self._event(connection, reading)
-        return None  # listeners and target reports are used up by the runner
-
-    def _event(self, connection: Connection, event: Event) -> dict[str, object]:
-        known = self._id(connection, event.family, event.key, event.observed_at_ms) if event.key else None
-        return {
-            "observed_at_ms": event.observed_at_ms,
-            "entity_id": known,
-            "kind": event.kind,
-            "severity": event.severity.value,
-            "code": event.code,
-            "message": event.message,
-        }
-
-    def _id(self, connection: Connection, family: str, key: str, at_ms: int) -> int:
+    def entity_id(self, connection: Connection, family: str, key: str, at_ms: int) -> int:
+        """The number of an entity, made known if it is new."""
         known = self._lookup(connection, family, key)
         if known is None:
             known = self._create(connection, Entity(observed_at_ms=at_ms, family=family, key=key, host=self._host))
         return known.entity_id
+
+    def _row(self, connection: Connection, reading: Reading) -> tuple[Table, tuple[object, ...]] | None:
+        """A row's values in the order of its table's columns."""
+        if isinstance(reading, Sample):
+            entity_id = self.entity_id(connection, reading.family, reading.key, reading.observed_at_ms)
+            row: tuple[object, ...] = (entity_id, *_storable(_values[reading.family](reading)))
+            if isinstance(reading, ProbeSample):
+                row = (*row, reading.outcome.value, reading.error, int(reading.token_count_estimated))
+            return schema.samples[reading.family], row
+        if isinstance(reading, LatencySample):
+            return schema.latency_sample, (
+                self.entity_id(connection, "deployment", reading.key, reading.observed_at_ms),
+                reading.kind.value,
+                reading.observed_at_ms,
+                self._bounds_id(connection, reading.upper_bounds_seconds),
+                json.dumps(reading.increments, separators=(",", ":")),
+                *_storable((reading.sum_seconds,)),
+            )
+        if isinstance(reading, DeviceProcess):
+            return schema.device_process, (
+                self.entity_id(connection, "accelerator", reading.key, reading.observed_at_ms),
+                reading.observed_at_ms,
+                reading.pid,
+                reading.name,
+                reading.memory_used_bytes,
+            )
+        if isinstance(reading, Event):
+            return schema.event, self._event(connection, reading)
+        return None  # listeners and target reports are used up by the runner
+
+    def _event(self, connection: Connection, event: Event) -> tuple[object, ...]:
+        entity_id = self.entity_id(connection, event.family, event.key, event.observed_at_ms) if event.key else None
+        return (event.observed_at_ms, entity_id, event.kind, event.severity.value, event.code, event.message)
 
     def _lookup(self, connection: Connection, family: str, key: str) -> _Known | None:
         known = self._known.get((family, key))
@@ -134,7 +129,7 @@ class RowWriter:
 
     def _create(self, connection: Connection, entity: Entity) -> _Known:
         created = connection.execute(
-            insert(schema.entity)
+            insert(connection, schema.entity)
             .values(
                 family=entity.family,
                 key=entity.key,
@@ -144,9 +139,14 @@ class RowWriter:
                 first_seen_at_ms=entity.observed_at_ms,
                 last_seen_at_ms=entity.observed_at_ms,
             )
+            .on_conflict_do_nothing()
             .returning(schema.entity.c.entity_id)
-        )
-        known = _Known(created.scalar_one(), entity.parent_key, dict(entity.labels))
+        ).scalar_one_or_none()
+        if created is None:  # another daemon was first
+            known = self._lookup(connection, entity.family, entity.key)
+            assert known is not None  # noqa: S101  it is in the way
+        else:
+            known = _Known(created, entity.parent_key, dict(entity.labels))
         self._known[entity.family, entity.key] = known
         return known
 
@@ -162,7 +162,7 @@ class RowWriter:
                 host=entity.host,
                 parent_key=entity.parent_key,
                 labels=_labels(entity.labels),
-                last_seen_at_ms=func.max(schema.entity.c.last_seen_at_ms, entity.observed_at_ms),
+                last_seen_at_ms=_greater(schema.entity.c.last_seen_at_ms, entity.observed_at_ms),
             )
         )
         for label in WATCHED_LABELS:
@@ -176,14 +176,14 @@ class RowWriter:
                     family=entity.family,
                     key=entity.key,
                 )
-                connection.execute(insert(schema.event), self._event(connection, change))
+                insert_rows(connection, schema.event, [self._event(connection, change)])
         self._known[entity.family, entity.key] = _Known(known.entity_id, entity.parent_key, dict(entity.labels))
 
     def _assign(self, connection: Connection, said: Assignment) -> None:
         at_ms = said.observed_at_ms
         table = schema.assignment
-        deployment_id = self._id(connection, "deployment", said.deployment_key, at_ms)
-        wanted = {self._id(connection, said.target_family, key, at_ms) for key in said.target_keys}
+        deployment_id = self.entity_id(connection, "deployment", said.deployment_key, at_ms)
+        wanted = {self.entity_id(connection, said.target_family, key, at_ms) for key in said.target_keys}
         is_open = (table.c.deployment_id == deployment_id) & table.c.valid_to_ms.is_(None)
         columns = (table.c.target_id, table.c.origin, table.c.valid_from_ms)
         held = {row.target_id: row for row in connection.execute(select(*columns).where(is_open))}
@@ -194,7 +194,7 @@ class RowWriter:
             connection.execute(table.update().where(is_open, table.c.target_id.in_(ended)).values(valid_to_ms=at_ms))
         for target_id in wanted - kept:
             connection.execute(
-                insert(table)
+                insert(connection, table)
                 .values(deployment_id=deployment_id, target_id=target_id, valid_from_ms=at_ms, origin=said.origin)
                 .on_conflict_do_nothing()
             )
@@ -204,7 +204,7 @@ class RowWriter:
         if known is None:
             text = json.dumps(["inf" if math.isinf(b) else b for b in bounds], separators=(",", ":"))
             table = schema.histogram_bounds
-            connection.execute(insert(table).values(upper_bounds_seconds=text).on_conflict_do_nothing())
+            connection.execute(insert(connection, table).values(upper_bounds_seconds=text).on_conflict_do_nothing())
             known = connection.execute(
                 select(table.c.bounds_id).where(table.c.upper_bounds_seconds == text)
             ).scalar_one()
@@ -216,19 +216,52 @@ def _labels(labels: Mapping[str, str]) -> str:
     return json.dumps(dict(sorted(labels.items())), ensure_ascii=False)
 
 
-def _storable(value: float | None) -> float | None:
+def _storable(values: Iterable[float | None]) -> list[float | None]:
     """NaN and infinities are not values; unknown is NULL."""
-    return value if value is None or math.isfinite(value) else None
+    return [value if value is None or math.isfinite(value) else None for value in values]
 
 
-def end_assignments(connection: Connection) -> None:
+def _entity_of(reading: Sample | LatencySample) -> tuple[str, str]:
+    return ("deployment" if isinstance(reading, LatencySample) else reading.family, reading.key)
+
+
+def _greater(one: ColumnElement[int], other: ColumnElement[int] | int) -> ColumnElement[int]:
+    return case((one > other, one), else_=other)
+
+
+def insert_rows(connection: Connection, table: Table, rows: list[tuple[object, ...]]) -> None:
+    """Insert rows whose values stand in the order of the table's columns; those already there stay as they are.
+
+    The statement goes to the driver as text: for wide rows SQLAlchemy's own parameters cost more than the insert.
+    """
+    statement = _statements.get((connection.dialect.name, table))
+    if statement is None:
+        names = [column.name for column in table.c if column.name != "event_id"]
+        compiled = insert(connection, table).on_conflict_do_nothing().compile(connection, column_keys=names)
+        statement = _statements[connection.dialect.name, table] = str(compiled)
+    connection.exec_driver_sql(statement, rows)
+
+
+_statements: dict[tuple[str, Table], str] = {}
+
+
+def account_again(connection: Connection, entity_ids: Iterable[int], hour_ms: int) -> None:
+    """Late data: accounts from this hour on are not complete any more."""
+    table = schema.entity
+    statement = update(table).values(accounted_until_ms=hour_ms).where(table.c.accounted_until_ms > hour_ms)
+    connection.execute(statement.where(table.c.entity_id.in_(sorted(entity_ids))))
+
+
+def end_assignments(connection: Connection, host: str) -> None:
     """End what an earlier daemon left open when its deployment was last seen; what still holds is said again."""
-    table, sample = schema.assignment, schema.samples["deployment"]
+    table, sample, entity = schema.assignment, schema.samples["deployment"], schema.entity
     last_seen = (
         select(func.max(sample.c.observed_at_ms)).where(sample.c.entity_id == table.c.deployment_id).scalar_subquery()
     )
+    own = select(entity.c.entity_id).where(entity.c.host == host)
+    end = func.coalesce(last_seen, table.c.valid_from_ms)
     connection.execute(
         table.update()
-        .where(table.c.valid_to_ms.is_(None))
-        .values(valid_to_ms=func.max(table.c.valid_from_ms, func.coalesce(last_seen, table.c.valid_from_ms)))
+        .where(table.c.valid_to_ms.is_(None), table.c.deployment_id.in_(own))
+        .values(valid_to_ms=_greater(end, table.c.valid_from_ms))
     )

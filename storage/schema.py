@@ -1,18 +1,27 @@
-"""Tables. Sample tables are derived from the catalog: one wide row per entity and instant.
+"""Tables. Three tiers, derived from the catalog: rows while hot, column blocks when sealed, accounts for ever.
 
-SQLite tables are STRICT, fact tables WITHOUT ROWID in key order, so that one entity's samples lie
-together. Times are integer milliseconds, UTC. Only types that STRICT accepts are used.
+``*_sample``: one wide row per entity and instant. ``*_block``: one row per entity and span, a compressed
+payload per metric (``storage.codec``), and ``block_aggregate`` beside it. ``account``: one row per entity
+and hour, summed up again per UTC day.
+
+SQLite tables are STRICT. Small fact tables are WITHOUT ROWID in key order, so that one entity's rows lie
+together; blocks are not, because SQLite packs long rows tighter into tables with a rowid. Times are integer
+milliseconds, UTC. On PostgreSQL the same tables have 64-bit types, and those that grow for ever are
+partitioned by time.
 """
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from sqlalchemy import (
     REAL,
+    BigInteger,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     Index,
-    Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -20,6 +29,13 @@ from sqlalchemy import (
 )
 
 from core.catalog import FAMILIES, Family
+from core.metric import Kind
+
+Integer = sa.Integer().with_variant(BigInteger(), "postgresql")
+Real: sa.types.TypeEngine[float] = REAL().with_variant(Double(), "postgresql")
+
+SPAN_MS = 8 * 3_600_000
+"""What one block covers: a third of a UTC day, 2,880 instants at 10 s."""
 
 metadata = MetaData(
     naming_convention={
@@ -42,6 +58,7 @@ entity = Table(
     Column("labels", Text, nullable=False),  # JSON object of strings
     Column("first_seen_at_ms", Integer, nullable=False),
     Column("last_seen_at_ms", Integer, nullable=False),
+    Column("accounted_until_ms", Integer),  # its accounts are complete before this; NULL: none yet
     UniqueConstraint("family", "key"),
     sqlite_strict=True,
 )
@@ -52,7 +69,7 @@ def _entity_id() -> Column[int]:
 
 
 def _sample_table(family: Family, *extra: Column[str] | Column[int]) -> Table:
-    columns = [Column(m.name, Integer if m.integer else REAL) for m in family.metrics]
+    columns = [Column(m.name, Integer if m.integer else Real) for m in family.metrics]
     return Table(
         f"{family.name}_sample",
         metadata,
@@ -74,6 +91,56 @@ _EXTRA: dict[str, tuple[Column[str] | Column[int], ...]] = {
 }
 samples: dict[str, Table] = {name: _sample_table(f, *_EXTRA.get(name, ())) for name, f in FAMILIES.items()}
 
+SEALED = tuple(name for name in samples if name != "probe")
+"""Families whose samples go into blocks. Probe requests are few and partly text: they stay rows."""
+
+
+def _block_table(family: Family) -> Table:
+    return Table(
+        f"{family.name}_block",
+        metadata,
+        _entity_id(),
+        Column("span_ms", Integer, primary_key=True),
+        Column("instants", Integer, nullable=False),
+        Column("first_at_ms", Integer, nullable=False),
+        Column("last_at_ms", Integer, nullable=False),
+        Column("times", LargeBinary, nullable=False),
+        *(Column(m.name, LargeBinary) for m in family.metrics),  # NULL: unknown throughout
+        sqlite_strict=True,
+        postgresql_partition_by="RANGE (span_ms)",
+    )
+
+
+blocks: dict[str, Table] = {name: _block_table(FAMILIES[name]) for name in SEALED}
+
+metric = Table(
+    "metric",
+    metadata,
+    Column("metric_id", Integer, primary_key=True),
+    Column("family", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("family", "name"),
+    sqlite_strict=True,
+)
+
+block_aggregate = Table(
+    "block_aggregate",
+    metadata,
+    Column("metric_id", Integer, ForeignKey("metric.metric_id"), primary_key=True),
+    _entity_id(),
+    Column("span_ms", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),  # known values
+    Column("min", Real, nullable=False),
+    Column("max", Real, nullable=False),
+    Column("sum", Real, nullable=False),
+    Column("first", Real, nullable=False),
+    Column("last", Real, nullable=False),
+    Column("increase", Real),  # of a counter, restarts counted from zero
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (span_ms)",
+)
+
 histogram_bounds = Table(
     "histogram_bounds",
     metadata,
@@ -90,7 +157,64 @@ latency_sample = Table(
     Column("observed_at_ms", Integer, primary_key=True),
     Column("bounds_id", Integer, ForeignKey("histogram_bounds.bounds_id"), nullable=False),
     Column("increments", Text, nullable=False),  # JSON list, one count per bound
-    Column("sum_seconds", REAL),
+    Column("sum_seconds", Real),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+latency_block = Table(
+    "latency_block",
+    metadata,
+    _entity_id(),
+    Column("kind", Text, primary_key=True),
+    Column("bounds_id", Integer, ForeignKey("histogram_bounds.bounds_id"), primary_key=True),
+    Column("span_ms", Integer, primary_key=True),
+    Column("instants", Integer, nullable=False),
+    Column("first_at_ms", Integer, nullable=False),
+    Column("last_at_ms", Integer, nullable=False),
+    Column("times", LargeBinary, nullable=False),
+    Column("sum_seconds", LargeBinary, nullable=False),
+    Column("increments", LargeBinary, nullable=False),  # bound after bound, each over all instants
+    sqlite_strict=True,
+    postgresql_partition_by="RANGE (span_ms)",
+)
+
+
+def _account_key() -> tuple[Column[int], ...]:
+    width = Column("hours", Integer, primary_key=True)  # 1, or 24 for the sum of a UTC day
+    return width, _entity_id(), Column("start_ms", Integer, primary_key=True)
+
+
+ACCOUNTED_COUNTERS: dict[str, str] = {
+    m.name: m.name.removesuffix("_total") for m in FAMILIES["deployment"].metrics if m.kind is Kind.COUNTER
+}
+"""Counters of a deployment and the account column that holds their increase."""
+
+account = Table(
+    "account",
+    metadata,
+    *_account_key(),
+    Column("observed_seconds", Real, nullable=False),
+    Column("energy_joules", Real),
+    Column("energy_seconds", Real),  # the time that this energy covers
+    Column("energy_source", Text),  # counter, node, integrated or estimated; of a day the worst of its hours
+    Column("active_seconds", Real),
+    Column("parked_seconds", Real),
+    Column("free_seconds", Real),
+    Column("off_seconds", Real),
+    *(Column(name, Real) for name in ACCOUNTED_COUNTERS.values()),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+latency_account = Table(
+    "latency_account",
+    metadata,
+    *_account_key(),
+    Column("kind", Text, primary_key=True),
+    Column("bounds_id", Integer, ForeignKey("histogram_bounds.bounds_id"), primary_key=True),
+    Column("increments", Text, nullable=False),  # JSON list, one count per bound
+    Column("sum_seconds", Real),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -141,12 +265,13 @@ collector_tick = Table(
     Column("target", Text, primary_key=True),
     Column("scheduled_at_ms", Integer, primary_key=True),
     Column("outcome", Text, nullable=False),
-    Column("duration_seconds", REAL, nullable=False),
+    Column("duration_seconds", Real, nullable=False),
     Column("readings", Integer, nullable=False),
     Column("ticks_missed", Integer, nullable=False),
     Column("error", Text, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (scheduled_at_ms)",
 )
 Index("ix_collector_tick_scheduled_at_ms", collector_tick.c.scheduled_at_ms)
 
@@ -169,7 +294,7 @@ probe_spend = Table(
     metadata,
     Column("endpoint", Text, primary_key=True),
     Column("month", Text, primary_key=True),  # 2026-11, UTC
-    Column("spent_usd", REAL, nullable=False),
+    Column("spent_usd", Real, nullable=False),
     CheckConstraint("spent_usd >= 0", name="not_negative"),
     sqlite_strict=True,
     sqlite_with_rowid=False,

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import StoreError
 from storage import schema
+from storage.engine import insert
 from storage.writer import Writer
 
 T = TypeVar("T")
@@ -64,5 +64,7 @@ def _add(connection: Connection, endpoint: str, month: str, usd: float) -> None:
     total = max(_spent(connection, endpoint, month) + usd, 0.0)
     row = {"endpoint": endpoint, "month": month, "spent_usd": total}
     connection.execute(
-        insert(schema.probe_spend).values(row).on_conflict_do_update(index_elements=["endpoint", "month"], set_=row)
+        insert(connection, schema.probe_spend)
+        .values(row)
+        .on_conflict_do_update(index_elements=["endpoint", "month"], set_=row)
     )

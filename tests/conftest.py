@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Engine
 
 from core.readings import Reading
+from storage.batch import Batch
 from storage.engine import reader_engine, writer_engine
 from storage.migrate import upgrade
-from storage.writer import Batch, Writer
+from storage.writer import Writer
 
 START_MS = 1_760_000_000_000
 

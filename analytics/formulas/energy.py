@@ -15,6 +15,7 @@ Floats = NDArray[np.floating[Any]]
 
 ENOUGH_COVERAGE = 0.95  # at or above: the observed energy stands for the window
 LEAST_COVERAGE = 0.50  # below: no figure per token
+SANE = (0.1, 10.0)  # counter over integrated power
 
 
 class Quality(StrEnum):
@@ -39,31 +40,65 @@ class Observed:
     seconds: float
 
 
-def from_counter(at_seconds: Floats, joules_total: Floats) -> Observed | None:
-    """Increase of a device's energy counter (J).
+@dataclass(frozen=True, slots=True)
+class Portions:
+    """Energy in joules of successive stretches of time, each from ``begin`` to ``end`` (s)."""
 
-    A step back is a restart: what was used in that step is unknown, so it is left out and its time
-    counts as not observed. Gaps in time do no harm, since the counter went on.
+    begin: Floats
+    end: Floats
+    joules: Floats
+
+    def together(self) -> Observed | None:
+        """All of them as one; ``None`` when there is none."""
+        if not len(self.joules):
+            return None
+        return Observed(float(self.joules.sum()), float((self.end - self.begin).sum()))
+
+
+def counter_portions(at_seconds: Floats, joules_total: Floats) -> Portions:
+    """What a device's energy counter grew by between readings.
+
+    A step back is a restart: what was used in that step is unknown, so it is left out. Gaps in time do no
+    harm, since the counter went on.
     """
     known = np.isfinite(joules_total)
-    at, total = at_seconds[known], joules_total[known]
-    if len(at) < 2:
-        return None
-    rise, seconds = np.diff(total), np.diff(at)
+    at, rise = at_seconds[known], np.diff(joules_total[known])
     sound = rise >= 0
-    return Observed(float(rise[sound].sum()), float(seconds[sound].sum()))
+    return Portions(at[:-1][sound], at[1:][sound], rise[sound])
+
+
+def power_portions(at_seconds: Floats, watts: Floats, max_gap_seconds: float) -> Portions:
+    """Trapezoids between power samples; a step longer than ``max_gap_seconds`` is a gap, not energy."""
+    known = np.isfinite(watts)
+    at, power = at_seconds[known], watts[known]
+    near = np.diff(at) <= max_gap_seconds
+    joules = (power[1:] + power[:-1]) / 2 * np.diff(at)
+    return Portions(at[:-1][near], at[1:][near], joules[near])
+
+
+def from_counter(at_seconds: Floats, joules_total: Floats) -> Observed | None:
+    """Increase of a device's energy counter (J) over the time its steps cover."""
+    if np.count_nonzero(np.isfinite(joules_total)) < 2:
+        return None
+    return counter_portions(at_seconds, joules_total).together() or Observed(0.0, 0.0)
 
 
 def from_power(at_seconds: Floats, watts: Floats, max_gap_seconds: float) -> Observed | None:
-    """Trapezoids over power samples (J); a step longer than ``max_gap_seconds`` is a gap, not energy."""
-    known = np.isfinite(watts)
-    at, power = at_seconds[known], watts[known]
-    if len(at) < 2:
+    """Integrated power (J) over the time its trapezoids cover."""
+    if np.count_nonzero(np.isfinite(watts)) < 2:
         return None
-    seconds = np.diff(at)
-    joules = (power[1:] + power[:-1]) / 2 * seconds
-    near = seconds <= max_gap_seconds
-    return Observed(float(joules[near].sum()), float(seconds[near].sum()))
+    return power_portions(at_seconds, watts, max_gap_seconds).together() or Observed(0.0, 0.0)
+
+
+def counter_is_sane(counted_watts: Floats, sampled_watts: Floats) -> NDArray[np.bool_]:
+    """Whether counters tell the same story as the power samples beside them, within a factor of ten.
+
+    Where there are no power samples (NaN or 0) there is nothing to doubt a counter by.
+    """
+    doubtful = (sampled_watts > 0) & (
+        (counted_watts < SANE[0] * sampled_watts) | (counted_watts > SANE[1] * sampled_watts)
+    )
+    return ~doubtful
 
 
 def max_gap_seconds(interval_seconds: float) -> float:

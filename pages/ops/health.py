@@ -107,7 +107,7 @@ def _sources(rows: list[sources.Row], view: View) -> None:
 def _store(view: View) -> None:
     st.markdown("##### Store")
     sizes = loaders.store_size()
-    st.caption(f"Rows and range of each table. File: {words.plain(settings().storage.path.resolve(), limit=500)}")
+    st.caption(f"Samples and range of each family. Database: {words.plain(settings().storage.place, limit=500)}")
     table(
         sizes[["table", "rows", "first_at", "last_at"]],
         view,

@@ -58,13 +58,12 @@ def _live(draw: Draw) -> None:
 
 def _wait_for_store() -> None:
     """What an empty installation says of itself; goes away when the database appears."""
-    path = settings().storage.path
     try:
         open_store()
     except StoreError as exc:
         st.info("Nothing has been measured yet.", icon=":material/hourglass_empty:")
         st.markdown("**Looked for**")
-        st.code(str(path.resolve()), language=None)
+        st.code(settings().storage.place, language=None)
         st.markdown("**Found**")
         st.text(words.one_line(exc))
         st.markdown("**Start one of these**, and this page fills by itself within seconds:")

@@ -208,5 +208,4 @@ def probe_spend() -> pd.DataFrame:
 @st.cache_data(ttl=WINDOW_TTL, max_entries=2, show_spinner=False)
 def store_size() -> pd.DataFrame:
     """``queries.store_size``: counts rows, so it is asked seldom."""
-    store = open_store()
-    return queries.store_size(store.engine, store.path)
+    return queries.store_size(open_store().engine)

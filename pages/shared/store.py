@@ -9,20 +9,21 @@ import streamlit as st
 from core.errors import StoreError
 from core.settings import Settings, load
 from storage import queries
-from storage.engine import reader_engine
+from storage.engine import Address, reader_engine
 
 
 class Store:
     """A database open for reading; ``engine`` cannot change a byte of it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.engine = reader_engine(path)
+    def __init__(self, address: Address) -> None:
+        self.engine = reader_engine(address)
         with self.engine.connect() as connection:
             ready = queries.schema_is_current(connection)
         if not ready:
             self.close()
-            raise StoreError(f"the database at {path} has no tables yet: the collector daemon creates them (make run)")
+            raise StoreError(
+                f"the database at {address} has no tables yet: the collector daemon creates them (make run)"
+            )
 
     def close(self) -> None:
         """Let the connections go."""
@@ -45,11 +46,11 @@ def open_store() -> Store:
     Raises:
         StoreError: there is none (yet). Not cached: the next run looks again.
     """
-    path = settings().storage.path
-    return _open(path, path.stat().st_ino if path.exists() else None)
+    address = settings().storage.address
+    return _open(address, address.stat().st_ino if isinstance(address, Path) and address.exists() else None)
 
 
 @st.cache_resource(show_spinner=False, max_entries=2, on_release=Store.close)
-def _open(path: Path, inode: int | None) -> Store:
+def _open(address: Address, inode: int | None) -> Store:
     del inode  # part of the cache key: a file put in its place is another database
-    return Store(path)
+    return Store(address)

@@ -185,6 +185,7 @@ def test_a_source_that_does_not_exist_is_refused(file):
         ('[[serving.server]]\nurl = "http://a"\napi_key_env = "sk-SECRET"', "expected the NAME"),
         ('[[serving.server]]\nurl = "http://a"\nmetrics_path = "m?key=SECRET"', "expected a path that begins with /"),
         ('[storage]\nurl = "postgresql://u:SECRET@host/db"', "expected sqlite:///path/to/file.db"),
+        ('[storage]\nurl = "postgresql+psycopg://u:SECRET@host/db"', "expected no password in it: set PGPASSWORD"),
     ],
 )
 def test_what_may_be_a_secret_is_not_repeated_even_in_a_traceback(file, text, expected):

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from core.health import SourceStatus, TickReport
 from core.readings import Outcome, Reading
+from storage.batch import Batch
 from storage.engine import writer_engine
-from storage.writer import Batch, Writer, write_fact
+from storage.writer import Writer, write_fact
 from tests.pages.databases import HOST
 
 

@@ -23,9 +23,10 @@ from core.readings import (
     Severity,
     Throttle,
 )
+from storage.batch import Batch
 from storage.engine import writer_engine
 from storage.migrate import upgrade
-from storage.writer import Batch, Writer, write_fact
+from storage.writer import Writer, write_fact
 
 HOST = "node-1"
 NVIDIA, AMD = "GPU-1111-2222", "AMD-3333-4444"

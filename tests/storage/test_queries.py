@@ -140,6 +140,6 @@ def test_an_empty_answer_has_the_same_columns_and_types(store: Store, family: st
 def test_health_and_sizes_of_an_empty_store(store: Store):
     assert queries.health(store.reader, 0).empty
     assert queries.newest_sample_at_ms(store.reader) is None
-    sizes = queries.store_size(store.reader, store.path)
+    sizes = queries.store_size(store.reader)
     assert sizes["rows"].sum() == 0
     assert (sizes["file_bytes"] > 0).all()

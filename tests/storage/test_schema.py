@@ -33,6 +33,7 @@ def test_tables_are_strict_and_facts_have_no_rowid(tmp_path: Path):
     assert set(tables) == set(schema.metadata.tables)
     assert all(strict for _, strict in tables.values())
     assert all(tables[table.name][0] for table in schema.samples.values())
+    assert not any(tables[table.name][0] for table in schema.blocks.values())  # long rows: tighter with a rowid
 
 
 def test_every_metric_has_its_column():
@@ -52,7 +53,8 @@ def test_the_last_revision_can_be_taken_back(tmp_path: Path):
     migrate.upgrade(engine)
     with engine.begin() as connection:
         command.downgrade(migrate._config(connection), "-1")
-    assert not inspect(engine).has_table("accelerator_sample")
+    assert not inspect(engine).has_table("accelerator_block")
+    assert inspect(engine).has_table("accelerator_sample")
 
 
 def test_a_database_of_a_newer_release_is_refused(tmp_path: Path):

@@ -26,10 +26,11 @@ from core.readings import (
     Severity,
 )
 from storage import queries
+from storage.batch import Batch
 from storage.engine import reader_engine
 from storage.rows import end_assignments
 from storage.spend import StoredSpend
-from storage.writer import Batch, Writer
+from storage.writer import Writer
 from tests.conftest import START_MS, Store
 
 
@@ -134,7 +135,7 @@ def test_an_assignment_stamped_before_the_one_it_ends_costs_nothing_else(store: 
 def test_what_an_earlier_daemon_left_open_ends_when_its_deployment_was_last_seen(open_store: Callable[[], Store]):
     first = open_store()
     first.write(assigned(START_MS, "A"), DeploymentSample(key="s m", observed_at_ms=START_MS + 7_000))
-    first.writer.call(end_assignments)
+    first.writer.call(lambda connection: end_assignments(connection, "box"))
     frame = queries.assignments(first.reader, START_MS, START_MS + 50_000)
     assert (frame["valid_to_at"] - frame["valid_from_at"]).dt.total_seconds().tolist() == [7.0]
 
@@ -233,7 +234,8 @@ from pathlib import Path
 from core.readings import AcceleratorSample
 from storage.engine import writer_engine
 from storage.migrate import upgrade
-from storage.writer import Batch, Writer
+from storage.batch import Batch
+from storage.writer import Writer
 engine = writer_engine(Path(sys.argv[1]))
 upgrade(engine)
 writer = Writer(engine, host="box", flush_seconds=0.02)

@@ -1,0 +1,402 @@
+"""Accounts: what each entity used and did in each hour, kept for ever, and the same per UTC day.
+
+An account is made of raw samples alone, so it can be made again for any range as long as those are kept,
+with the same result. A step between two samples belongs to the hour it ends in. Where a counter was not
+read for a while, what it grew by is spread evenly over that time, and the hours are called ``estimated``.
+
+``entity.accounted_until_ms`` says up to where the accounts of an entity are final; late data sets it back
+(``storage.rows.account_again``), and the next pass begins there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, case, delete, func, insert, literal, select, update
+
+from analytics.formulas import energy as formulas
+from analytics.formulas.states import LOOKBACK_MS, State, accelerator_states, recently
+from storage import histograms, schema, series
+from storage.codec import Floats, Integers
+from storage.rows import HOUR_MS, insert_rows
+from storage.series import Rows
+from storage.steps import FOREVER_MS, grown_ms
+
+DAY_MS = 24 * HOUR_MS
+FAMILIES_ACCOUNTED = ("deployment", "accelerator", "cpu", "host")
+SOURCES = ("counter", "node", "integrated", "estimated")
+"""Where energy came from, best first: a device's counter, power samples of the node, power samples of a device,
+or in part a counter that was not read for longer than the hour."""
+
+_READ = {
+    "accelerator": ("energy_joules_total", "power_watts", "processes", "utilization_ratio"),
+    "cpu": ("energy_joules_total", "power_watts"),
+    "host": ("node_power_watts",),
+    "deployment": (*schema.ACCOUNTED_COUNTERS, "running_requests", "waiting_requests"),
+}
+_POWER = {"accelerator": "power_watts", "cpu": "power_watts", "host": "node_power_watts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An entity whose accounts are not final from ``from_ms`` (a whole hour) on."""
+
+    entity_id: int
+    family: str
+    from_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What one entity used and did from ``pending.from_ms`` to ``until_ms``."""
+
+    pending: Pending
+    until_ms: int
+    final_ms: int  # hours before this cannot change any more unless data come late
+    rows: list[tuple[object, ...]]  # of schema.account
+    latency: list[tuple[object, ...]]  # of schema.latency_account
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """When a deployment reported and when it had requests or tokens, while it ran on a device."""
+
+    valid_from_ms: int
+    valid_to_ms: int
+    reported_ms: Integers
+    worked_ms: Integers
+
+
+def pending(connection: Connection, family: str, until_ms: int) -> list[Pending]:
+    """Entities of a family that have samples and no final accounts up to ``until_ms`` (a whole hour)."""
+    entity, rows, blocks = schema.entity.c, schema.samples[family].c, schema.blocks[family].c
+    first_row = select(func.min(rows.observed_at_ms)).where(rows.entity_id == entity.entity_id).scalar_subquery()
+    first_block = (
+        select(blocks.first_at_ms)
+        .where(blocks.entity_id == entity.entity_id)
+        .order_by(blocks.span_ms)
+        .limit(1)
+        .scalar_subquery()
+    )
+    found = connection.execute(
+        select(entity.entity_id, entity.accounted_until_ms, first_row, first_block)
+        .where(entity.family == family, func.coalesce(entity.accounted_until_ms, 0) < until_ms)
+        .order_by(entity.entity_id)
+    )
+    every = []
+    for entity_id, from_ms, *firsts in found:
+        first_ms = min((at_ms for at_ms in firsts if at_ms is not None), default=until_ms)
+        from_ms = first_ms // HOUR_MS * HOUR_MS if from_ms is None else from_ms
+        if from_ms < until_ms:
+            every.append(Pending(entity_id, family, from_ms))
+    return every
+
+
+def prepare(connection: Connection, every: Sequence[Pending], until_ms: int) -> Iterator[Accounts]:
+    """Accounts up to ``until_ms`` of entities of one family that are pending from the same hour on."""
+    family, from_ms = every[0].family, every[0].from_ms
+    ids = [one.entity_id for one in every]
+    window = (from_ms - LOOKBACK_MS, until_ms + LOOKBACK_MS)
+    read = series.read(connection, family, _READ[family], ids, *window)
+    samples = {rows.entity_id: rows for rows in read.by_entity()}
+    served = _served(connection, ids, *window) if family == "accelerator" else {}
+    latency = _latency(connection, ids, from_ms, until_ms) if family == "deployment" else {}
+    for one in every:
+        rows = samples.get(one.entity_id)
+        if rows is None or rows.at_ms[-1] < from_ms:
+            yield Accounts(one, until_ms, from_ms, [], [])
+            continue
+        if rows.at_ms[0] >= from_ms:
+            rows = _with_the_one_before(connection, family, rows, from_ms)
+        final_ms = min(max(int(rows.at_ms[-1]) // HOUR_MS * HOUR_MS, from_ms), until_ms)
+        hours = _accounted(family, rows, served.get(one.entity_id, []), from_ms, until_ms)
+        yield Accounts(one, until_ms, final_ms, hours, latency.get(one.entity_id, []))
+
+
+def store(connection: Connection, made: Accounts) -> None:
+    """Replace the accounts of an entity over the hours that were made, and the sums of their days."""
+    entity_id, from_ms, until_ms = made.pending.entity_id, made.pending.from_ms, made.until_ms
+    for table, rows in ((schema.account, made.rows), (schema.latency_account, made.latency)):
+        there = (table.c.hours == 1) & (table.c.entity_id == entity_id)
+        connection.execute(delete(table).where(there, table.c.start_ms >= from_ms, table.c.start_ms < until_ms))
+        if rows:
+            insert_rows(connection, table, rows)
+    if made.rows or made.latency:
+        _sum_days(connection, entity_id, from_ms // DAY_MS * DAY_MS, -(-until_ms // DAY_MS) * DAY_MS)
+    statement = update(schema.entity).values(accounted_until_ms=made.final_ms)
+    connection.execute(statement.where(schema.entity.c.entity_id == entity_id))
+
+
+def _with_the_one_before(connection: Connection, family: str, rows: Rows, from_ms: int) -> Rows:
+    """Samples with the last one before them, however long ago, which tells what counters grew from."""
+    before_ms = series.last_before(connection, family, rows.entity_id, from_ms)
+    if before_ms is None:
+        return rows
+    window = (before_ms - LOOKBACK_MS, before_ms + 1)
+    (before,) = series.read(connection, family, _READ[family], [rows.entity_id], *window).by_entity()
+    return series.merged(before, rows)
+
+
+def _accounted(family: str, rows: Rows, served: list[_Work], from_ms: int, until_ms: int) -> list[tuple[object, ...]]:
+    """Rows of ``schema.account`` for every hour in which something was seen or a counter grew."""
+    hours = _Hours(from_ms, until_ms)
+    grown, _ = grown_ms(rows.at_ms)
+    began_ms = rows.at_ms - grown  # a sample stands for the time up to it; over a gap for none
+    hours.cut("observed_seconds", began_ms, rows.at_ms)
+    if family in _POWER:
+        _energy(family, rows, hours)
+    if family == "accelerator":
+        states = _states(rows, served)
+        for state in (State.ACTIVE, State.PARKED, State.FREE):
+            chosen = states == state.value
+            hours.cut(f"{state.value}_seconds", began_ms[chosen], rows.at_ms[chosen])
+        hours.off_seconds(int(rows.at_ms[0]))
+    if family == "deployment":
+        for metric, column in schema.ACCOUNTED_COUNTERS.items():
+            hours.add(column, *_growth(rows.at_ms, rows.values[metric]))
+    return hours.rows(rows.entity_id)
+
+
+def _growth(at_ms: Integers, totals: Floats) -> tuple[Integers, Integers, Floats]:
+    """Steps of a counter: begin, end, growth; after a restart the new value is the growth."""
+    known = np.isfinite(totals)
+    at, total = at_ms[known], totals[known]
+    rise = np.diff(total)
+    return at[:-1], at[1:], np.where(rise < 0, total[1:], rise)
+
+
+def _energy(family: str, rows: Rows, hours: _Hours) -> None:
+    """Energy of each hour by the counter where it works, else by power samples."""
+    at = rows.at_ms / 1000
+    power = rows.values[_POWER[family]]
+    interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
+    integrated = formulas.power_portions(at, power, formulas.max_gap_seconds(interval))
+    hours.add_energy("node" if family == "host" else "integrated", integrated)
+    if "energy_joules_total" in rows.values:
+        hours.add_energy("counter", formulas.counter_portions(at, rows.values["energy_joules_total"]))
+
+
+def _states(rows: Rows, served: list[_Work]) -> NDArray[np.str_]:
+    serving, working = np.zeros(rows.instants, "bool"), np.zeros(rows.instants, "bool")
+    for work in served:
+        valid = (rows.at_ms >= work.valid_from_ms) & (rows.at_ms < work.valid_to_ms)
+        serving |= valid & recently(rows.at_ms, work.reported_ms)
+        working |= valid & recently(rows.at_ms, work.worked_ms)
+    return accelerator_states(rows.at_ms, rows.values["processes"], rows.values["utilization_ratio"], serving, working)
+
+
+def _served(connection: Connection, ids: Sequence[int], start_ms: int, end_ms: int) -> dict[int, list[_Work]]:
+    """By accelerator: the deployments that ran on it, and when they worked."""
+    table = schema.assignment.c
+    joined = connection.execute(
+        select(table.target_id, table.deployment_id, table.valid_from_ms, func.coalesce(table.valid_to_ms, FOREVER_MS))
+        .where(
+            series.within(table.target_id, ids),
+            table.valid_from_ms < end_ms,
+            func.coalesce(table.valid_to_ms, FOREVER_MS) > start_ms,
+        )
+        .order_by(table.target_id, table.valid_from_ms)
+    ).all()
+    deployments = sorted({row.deployment_id for row in joined})
+    metrics = ("running_requests", "waiting_requests", "generation_tokens_total")
+    read = series.read(connection, "deployment", metrics, deployments, start_ms - LOOKBACK_MS, end_ms)
+    worked = {rows.entity_id: (rows.at_ms, _worked(rows)) for rows in read.by_entity()}
+    answer: dict[int, list[_Work]] = {}
+    for target_id, deployment_id, valid_from_ms, valid_to_ms in joined:
+        if deployment_id in worked:
+            answer.setdefault(target_id, []).append(_Work(valid_from_ms, valid_to_ms, *worked[deployment_id]))
+    return answer
+
+
+def _worked(rows: Rows) -> Integers:
+    """When a deployment had requests, or tokens since the sample before."""
+    requests = np.nan_to_num(rows.values["running_requests"]) + np.nan_to_num(rows.values["waiting_requests"])
+    _, at_ms, growth = _growth(rows.at_ms, rows.values["generation_tokens_total"])
+    return np.union1d(rows.at_ms[requests > 0], at_ms[growth > 0])
+
+
+def _latency(
+    connection: Connection, ids: Sequence[int], from_ms: int, until_ms: int
+) -> dict[int, list[tuple[object, ...]]]:
+    """Rows of ``schema.latency_account``: increments of every hour; one ends with the hour it was counted in."""
+    answer: dict[int, list[tuple[object, ...]]] = {}
+    for found in histograms.read(connection, ids, None, from_ms + 1, until_ms + 1):
+        hour = (found.at_ms - 1) // HOUR_MS * HOUR_MS
+        starts = np.flatnonzero(np.diff(hour, prepend=hour[0] - 1))
+        increments = np.add.reduceat(found.increments, starts, axis=1).T
+        seconds = np.add.reduceat(found.sum_seconds, starts)
+        answer.setdefault(found.entity_id, []).extend(
+            (
+                1,
+                found.entity_id,
+                int(start_ms),
+                found.kind,
+                found.bounds_id,
+                _json(counts),
+                None if np.isnan(total) else float(total),
+            )
+            for start_ms, counts, total in zip(hour[starts], increments, seconds, strict=True)
+        )
+    return answer
+
+
+class _Hours:
+    """Sums by hour. A row begins to exist when something falls into its hour."""
+
+    def __init__(self, from_ms: int, until_ms: int) -> None:
+        self._from_ms = from_ms
+        self._count = (until_ms - from_ms) // HOUR_MS
+        self._unknown = np.full(self._count, np.nan)
+        self._sums: dict[str, Floats] = {}
+        self._energy: dict[str, tuple[Floats, Floats]] = {}
+        self._spread = np.zeros(self._count, "bool")  # a counter was not read for longer than the hour
+
+    def _hour_of_end(self, end_ms: Integers) -> Integers:
+        return (end_ms - 1 - self._from_ms) // HOUR_MS
+
+    def _sum(self, hour: Integers, amounts: Floats) -> Floats:
+        inside = (hour >= 0) & (hour < self._count)
+        out = self._unknown.copy()
+        touched = np.unique(hour[inside])
+        out[touched] = np.bincount(hour[inside], amounts[inside], minlength=self._count)[touched]
+        return out
+
+    def _pieces(self, begin_ms: Integers, end_ms: Integers) -> tuple[Integers, Integers, Floats]:
+        """Steps cut at the hours: the step of each piece, its hour, and its part of the step."""
+        first = (begin_ms - self._from_ms) // HOUR_MS
+        count = np.maximum(self._hour_of_end(end_ms) - first + 1, 1)
+        step = np.repeat(np.arange(len(count)), count)
+        hour = first[step] + np.arange(len(step)) - np.repeat(np.cumsum(count) - count, count)
+        start = self._from_ms + hour * HOUR_MS
+        inside = np.minimum(end_ms[step], start + HOUR_MS) - np.maximum(begin_ms[step], start)
+        return step, hour, inside / np.maximum(end_ms - begin_ms, 1)[step]
+
+    def cut(self, column: str, begin_ms: Integers, end_ms: Integers) -> None:
+        """Add the time (s) of steps, each to the hours it lies in."""
+        step, hour, part = self._pieces(begin_ms, end_ms)
+        self._sums[column] = self._sum(hour, part * (end_ms - begin_ms)[step] / 1000)
+
+    def add(self, column: str, begin_ms: Integers, end_ms: Integers, amounts: Floats) -> None:
+        """Add amounts that were counted in steps."""
+        self._sums[column], _ = self._counted(begin_ms, end_ms, amounts)
+
+    def add_energy(self, source: str, portions: formulas.Portions) -> None:
+        """Add energy (J) and the time it covers (s)."""
+        begin_ms, end_ms = ((at * 1000).round().astype("int64") for at in (portions.begin, portions.end))
+        joules, spread = self._counted(begin_ms, end_ms, portions.joules)
+        seconds, _ = self._counted(begin_ms, end_ms, portions.end - portions.begin)
+        self._energy[source] = (joules, seconds)
+        self._spread |= spread
+
+    def _counted(
+        self, begin_ms: Integers, end_ms: Integers, amounts: NDArray[np.floating[Any]]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Sums of the hours in which steps end, and which hours share a step that was a gap."""
+        if not len(amounts):
+            return self._unknown, np.zeros(self._count, "bool")
+        length = end_ms - begin_ms
+        gap = length > formulas.max_gap_seconds(float(np.median(length)) / 1000) * 1000
+        step, hour, part = self._pieces(begin_ms[gap], end_ms[gap])
+        hours = np.concatenate((self._hour_of_end(end_ms[~gap]), hour))
+        every = np.concatenate((amounts[~gap], amounts[gap][step] * part))
+        shared = hour[part < 1]
+        spread = np.zeros(self._count, "bool")
+        spread[shared[(shared >= 0) & (shared < self._count)]] = True
+        return self._sum(hours, every), spread
+
+    def off_seconds(self, first_ms: int) -> None:
+        """Account for the time without samples in hours that have some, from the entity's first sample on."""
+        starts = self._from_ms + np.arange(self._count) * HOUR_MS
+        there = np.clip(starts + HOUR_MS - first_ms, 0, HOUR_MS) / 1000
+        self._sums["off_seconds"] = np.maximum(there - self._sums["observed_seconds"], 0.0)
+
+    def rows(self, entity_id: int) -> list[tuple[object, ...]]:
+        """One row for each hour that has something, in the order of the table's columns."""
+        joules, seconds, sources = self._chosen_energy()
+        sums = {**self._sums, "energy_joules": joules, "energy_seconds": seconds}
+        there = np.flatnonzero(~np.isnan(list(sums.values())).all(axis=0))
+        columns = [np.nan_to_num(sums.pop("observed_seconds")).tolist()]
+        for column in list(schema.account.c)[4:]:
+            if column.name == "energy_source":
+                columns.append(sources)
+            else:
+                columns.append(
+                    [None if value != value else value for value in sums.get(column.name, self._unknown).tolist()]
+                )
+        return [
+            (1, entity_id, self._from_ms + hour * HOUR_MS, *(column[hour] for column in columns))
+            for hour in there.tolist()
+        ]
+
+    def _chosen_energy(self) -> tuple[Floats, Floats, list[str | None]]:
+        """The counter's energy where it counted and agrees with the power samples, else theirs."""
+        joules, seconds, chosen = self._unknown, self._unknown, np.full(self._count, -1)
+        for source, (found, covered) in self._energy.items():
+            use = covered > 0
+            if source == "counter":
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    use &= formulas.counter_is_sane(found / covered, joules / seconds)
+            joules, seconds = np.where(use, found, joules), np.where(use, covered, seconds)
+            chosen[use] = SOURCES.index(source)
+            if source == "counter":
+                chosen[use & self._spread] = SOURCES.index("estimated")
+        return joules, seconds, [None if number < 0 else SOURCES[number] for number in chosen]
+
+
+def _sum_days(connection: Connection, entity_id: int, start_ms: int, end_ms: int) -> None:
+    """Sum the hours of UTC days up again."""
+    for table in (schema.account, schema.latency_account):
+        there = (table.c.entity_id == entity_id) & (table.c.start_ms >= start_ms) & (table.c.start_ms < end_ms)
+        connection.execute(delete(table).where(there, table.c.hours == 24))
+    table = schema.account
+    day = (table.c.start_ms - table.c.start_ms % DAY_MS).label("day_ms")
+    worst = func.max(case({name: number for number, name in enumerate(SOURCES)}, value=table.c.energy_source))
+    figures = [
+        case(dict(enumerate(SOURCES)), value=worst) if column.name == "energy_source" else func.sum(column)
+        for column in list(table.c)[3:]
+    ]
+    hours = (
+        table.c.hours == 1,
+        table.c.entity_id == entity_id,
+        table.c.start_ms >= start_ms,
+        table.c.start_ms < end_ms,
+    )
+    days = select(literal(24), table.c.entity_id, day, *figures).where(*hours).group_by(table.c.entity_id, day)
+    connection.execute(insert(table).from_select(list(table.c), days))
+    _sum_latency_days(connection, entity_id, start_ms, end_ms)
+
+
+def _sum_latency_days(connection: Connection, entity_id: int, start_ms: int, end_ms: int) -> None:
+    table = schema.latency_account.c
+    found = connection.execute(
+        select(table.start_ms, table.kind, table.bounds_id, table.increments, table.sum_seconds).where(
+            table.hours == 1, table.entity_id == entity_id, table.start_ms >= start_ms, table.start_ms < end_ms
+        )
+    )
+    days: dict[tuple[int, str, int], tuple[Floats, float]] = {}
+    for hour_ms, kind, bounds_id, increments, seconds in found:
+        key = (hour_ms // DAY_MS * DAY_MS, kind, bounds_id)
+        counts, total = days.get(key, (0.0, 0.0))
+        known = np.nan if seconds is None else seconds
+        days[key] = (counts + np.array(json.loads(increments), dtype="float64"), total + known)
+    rows: list[tuple[object, ...]] = [
+        (24, entity_id, day_ms, kind, bounds_id, _json(counts), None if total != total else total)
+        for (day_ms, kind, bounds_id), (counts, total) in days.items()
+    ]
+    if rows:
+        insert_rows(connection, schema.latency_account, rows)
+
+
+def _json(counts: Floats) -> str:
+    return json.dumps(counts.tolist(), separators=(",", ":"))
+
+
+def forget(connection: Connection, start_ms: int) -> None:
+    """Have the accounts from ``start_ms`` on made again, as far back as raw samples are kept."""
+    hour_ms = start_ms // HOUR_MS * HOUR_MS
+    table = schema.entity
+    connection.execute(update(table).values(accounted_until_ms=hour_ms).where(table.c.accounted_until_ms > hour_ms))

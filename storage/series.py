@@ -1,0 +1,340 @@
+"""Samples as flat arrays: what is sealed in blocks and what is still rows, read as one series.
+
+Nothing here needs pandas: the daemon seals and accounts with it. A block that does not hold what was
+written is left out (a metric of it becomes unknown) and said once in the log; ``python -m storage check`` names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Table, func, literal, select
+
+from storage import schema
+from storage.codec import Corrupt, Floats, Integers, unpack_into, unpack_times
+from storage.schema import SPAN_MS
+
+log = logging.getLogger(__name__)
+
+MOST_WORKERS = 4
+WORTH_THREADS = 200  # payloads
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Samples of one entity that follow each other in time.
+
+    ``at_ms`` is one object for all entities that were sampled at the same instants.
+    """
+
+    entity_id: int
+    at_ms: Integers
+    begin: int  # position of its first value in the flat arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Runs ordered by entity and time, and per metric one value for each of their instants (NaN: unknown)."""
+
+    runs: tuple[Run, ...]
+    values: Mapping[str, Floats]
+
+    @property
+    def entity_ids(self) -> Integers:
+        """The entity of every instant."""
+        ids = np.array([run.entity_id for run in self.runs], dtype="int64")
+        return np.repeat(ids, [len(run.at_ms) for run in self.runs])
+
+    @property
+    def at_ms(self) -> Integers:
+        """Every instant (Unix ms)."""
+        return np.concatenate([run.at_ms for run in self.runs] or [np.empty(0, "int64")])
+
+    def by_entity(self) -> Iterator[Rows]:
+        """The same, one entity after the other."""
+        for entity_id, runs in groupby(self.runs, key=lambda run: run.entity_id):
+            every = list(runs)
+            at_ms = every[0].at_ms if len(every) == 1 else np.concatenate([run.at_ms for run in every])
+            place = slice(every[0].begin, every[0].begin + len(at_ms))
+            yield Rows(entity_id, at_ms, {name: column[place] for name, column in self.values.items()})
+
+
+def within(column: ColumnElement[int], entity_ids: Sequence[int] | None) -> ColumnElement[bool]:
+    """The condition that an entity is one of those asked for; ``None`` asks for all."""
+    return literal(True) if entity_ids is None else column.in_([int(i) for i in entity_ids])
+
+
+def read(
+    connection: Connection,
+    family: str,
+    metrics: Sequence[str],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+    *,
+    spans: frozenset[tuple[int, int]] | None = None,
+) -> Series:
+    """Every sample of ``[start_ms, end_ms)``, those in blocks first where an instant is in both.
+
+    Args:
+        connection: within one transaction, so that nothing is sealed in between.
+        family: one of ``schema.samples``.
+        metrics: names; only their columns are read and decoded.
+        entity_ids: ``None`` means all.
+        start_ms: window start.
+        end_ms: window end.
+        spans: read only these (entity, span) of what is sealed.
+    """
+    names = list(dict.fromkeys(metrics))
+    sealed = _sealed(connection, family, names, entity_ids, start_ms, end_ms, spans) if family in schema.blocks else {}
+    hot = rows(connection, family, names, entity_ids, start_ms, end_ms)
+    pieces = [piece for key in sorted({*sealed, *hot}) for piece in _of_entity(sealed.get(key, []), hot.get(key))]
+    total = sum(piece.instants for piece in pieces)
+    values = {name: np.empty(total) for name in names}
+    runs, begin = [], 0
+    for piece in pieces:
+        runs.append(Run(piece.entity_id, piece.at_ms, begin))
+        begin += piece.instants
+
+    def fill(numbers: range) -> None:
+        for number in numbers:
+            piece, run = pieces[number], runs[number]
+            for name in names:
+                piece.fill(name, values[name][run.begin : run.begin + piece.instants])
+
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    if len(pieces) * len(names) < WORTH_THREADS or workers < 2:
+        fill(range(len(pieces)))
+    else:  # decoding leaves the interpreter to others for most of its time
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(fill, [range(first, len(pieces), workers) for first in range(workers)]))
+    return Series(tuple(runs), values)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Samples of one entity in memory."""
+
+    entity_id: int
+    at_ms: Integers
+    values: Mapping[str, Floats]
+
+    @property
+    def instants(self) -> int:
+        """How many."""
+        return len(self.at_ms)
+
+    def fill(self, name: str, out: Floats) -> None:
+        """Copy a metric."""
+        out[:] = self.values[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A sealed span of one entity, or the part of it that lies within a window; decoded when asked."""
+
+    entity_id: int
+    span_ms: int
+    at_ms: Integers
+    skipped: int  # instants of the block before the window
+    packed: int  # instants of the whole block
+    payloads: Mapping[str, bytes | None]
+
+    @property
+    def instants(self) -> int:
+        """How many lie within the window."""
+        return len(self.at_ms)
+
+    def fill(self, name: str, out: Floats) -> None:
+        """Decode a metric; unknown where its payload is damaged."""
+        try:
+            self._decode(name, out)
+        except Corrupt as exc:
+            out[:] = np.nan
+            _damaged(self.entity_id, self.span_ms, name, exc)
+
+    def decoded(self, *, strict: bool = False) -> Rows:
+        """All metrics in memory.
+
+        Raises:
+            Corrupt: a payload is damaged; only where ``strict``.
+        """
+        values = {name: np.empty(self.instants) for name in self.payloads}
+        for name, out in values.items():
+            (self._decode if strict else self.fill)(name, out)
+        return Rows(self.entity_id, self.at_ms, values)
+
+    def _decode(self, name: str, out: Floats) -> None:
+        payload = self.payloads[name]
+        if payload is None:
+            out[:] = np.nan
+        elif self.instants == self.packed:
+            unpack_into(payload, out)
+        else:
+            whole = np.empty(self.packed)
+            unpack_into(payload, whole)
+            out[:] = whole[self.skipped : self.skipped + self.instants]
+
+
+def merged(first: Rows, *others: Rows) -> Rows:
+    """Samples of one entity in order of time; where an instant is there twice the earlier argument's stays."""
+    every = (first, *others)
+    at_ms = np.concatenate([one.at_ms for one in every])
+    order = np.argsort(at_ms, kind="stable")
+    at_ms = at_ms[order]
+    kept = np.append(True, np.diff(at_ms) > 0)[: len(at_ms)]
+    values = {n: np.concatenate([one.values[n] for one in every])[order][kept] for n in first.values}
+    return Rows(first.entity_id, at_ms[kept], values)
+
+
+def without(one: Rows, at_ms: Integers) -> Rows:
+    """Rows less those at certain instants."""
+    kept = ~np.isin(one.at_ms, at_ms)
+    return Rows(one.entity_id, one.at_ms[kept], {name: column[kept] for name, column in one.values.items()})
+
+
+def _of_entity(blocks: list[Block], hot: Rows | None) -> Iterator[Block | Rows]:
+    """Pieces that follow each other; late rows are merged into what is sealed."""
+    if hot is None:
+        yield from blocks
+        return
+    apart = [block for block in blocks if block.at_ms[-1] < hot.at_ms[0]]
+    late = [block.decoded() for block in blocks[len(apart) :]]
+    yield from apart
+    yield merged(*late, hot) if late else hot
+
+
+def rows(
+    connection: Connection,
+    family: str,
+    names: Sequence[str],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+) -> dict[int, Rows]:
+    """What is not sealed, by entity."""
+    table = schema.samples[family]
+    found = connection.execute(
+        select(table.c.entity_id, table.c.observed_at_ms, *(table.c[name] for name in names))
+        .where(
+            within(table.c.entity_id, entity_ids), table.c.observed_at_ms >= start_ms, table.c.observed_at_ms < end_ms
+        )
+        .order_by(table.c.entity_id, table.c.observed_at_ms)
+    )
+    matrix = np.array(list(map(tuple, found)), dtype="float64").reshape(-1, 2 + len(names)).T
+    return {
+        int(ids[0]): Rows(int(ids[0]), at.astype("int64"), dict(zip(names, columns, strict=True)))
+        for ids, at, *columns in _by_entity(matrix)
+    }
+
+
+def _by_entity(matrix: Floats) -> Iterator[list[Floats]]:
+    cuts = np.flatnonzero(np.diff(matrix[0])) + 1
+    for part in np.split(matrix, cuts, axis=1):
+        if part.shape[1]:
+            yield [np.ascontiguousarray(row) for row in part]
+
+
+def _sealed(
+    connection: Connection,
+    family: str,
+    names: Sequence[str],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+    spans: frozenset[tuple[int, int]] | None,
+) -> dict[int, list[Block]]:
+    table = schema.blocks[family]
+    found = connection.execute(
+        select(table.c.entity_id, table.c.span_ms, table.c.instants, table.c.times, *(table.c[name] for name in names))
+        .where(within(table.c.entity_id, entity_ids), overlapping(table, start_ms, end_ms))
+        .order_by(table.c.entity_id, table.c.span_ms)
+    ).all()
+    windows: dict[tuple[bytes, int, int], tuple[Integers, int]] = {}  # entities on one grid share their times
+    blocks: dict[int, list[Block]] = {}
+    for entity_id, span_ms, instants, times, *payloads in found:
+        if spans is not None and (entity_id, span_ms) not in spans:
+            continue
+        key = (times, span_ms, instants)
+        if key not in windows:
+            windows[key] = _window(entity_id, span_ms, instants, times, start_ms, end_ms)
+        at_ms, skipped = windows[key]
+        if len(at_ms):
+            block = Block(entity_id, span_ms, at_ms, skipped, instants, dict(zip(names, payloads, strict=True)))
+            blocks.setdefault(entity_id, []).append(block)
+    return blocks
+
+
+def block(connection: Connection, family: str, entity_id: int, span_ms: int) -> tuple[bytes, Block] | None:
+    """One whole block with all its metrics, and its times as they are stored; ``None`` where nothing is sealed.
+
+    Raises:
+        Corrupt: its times are damaged.
+    """
+    table = schema.blocks[family].c
+    payloads = [column for column in table if isinstance(column.type, LargeBinary) and column is not table.times]
+    found = connection.execute(
+        select(table.instants, table.times, *payloads).where(table.entity_id == entity_id, table.span_ms == span_ms)
+    ).one_or_none()
+    if found is None:
+        return None
+    instants, times, *content = found
+    at_ms = unpack_times(times, span_ms, instants)
+    names = [column.name for column in payloads]
+    return times, Block(entity_id, span_ms, at_ms, 0, instants, dict(zip(names, content, strict=True)))
+
+
+def last_before(connection: Connection, family: str, entity_id: int, before_ms: int) -> int | None:
+    """When an entity was last sampled before an instant; ``None`` if never."""
+    rows, blocks = schema.samples[family].c, schema.blocks[family].c
+    newest = connection.execute(
+        select(func.max(rows.observed_at_ms)).where(rows.entity_id == entity_id, rows.observed_at_ms < before_ms)
+    ).scalar_one()
+    candidates = [newest]
+    sealed = connection.execute(
+        select(blocks.span_ms, blocks.instants, blocks.times)
+        .where(blocks.entity_id == entity_id, blocks.span_ms < before_ms)
+        .order_by(blocks.span_ms.desc())
+        .limit(2)  # the later one may begin after the instant
+    )
+    for span_ms, instants, times in sealed:
+        at_ms, _ = _window(entity_id, span_ms, instants, times, 0, before_ms)
+        candidates += [int(at_ms[-1])] if len(at_ms) else []
+    return max((at_ms for at_ms in candidates if at_ms is not None), default=None)
+
+
+def overlapping(table: Table, start_ms: int, end_ms: int) -> ColumnElement[bool]:
+    """The condition that a block's span touches ``[start_ms, end_ms)``."""
+    in_time: ColumnElement[bool] = (table.c.span_ms > start_ms - SPAN_MS) & (table.c.span_ms < end_ms)
+    return in_time
+
+
+def _window(
+    entity_id: int, span_ms: int, instants: int, times: bytes, start_ms: int, end_ms: int
+) -> tuple[Integers, int]:
+    """The instants of a block within a window, and how many lie before it."""
+    try:
+        at_ms = unpack_times(times, span_ms, instants)
+    except Corrupt as exc:
+        _damaged(entity_id, span_ms, "times", exc)
+        return np.empty(0, "int64"), 0
+    first, last = np.searchsorted(at_ms, (start_ms, end_ms))
+    return at_ms[first:last], int(first)
+
+
+def _damaged(entity_id: int, span_ms: int, what: str, reason: Exception) -> None:
+    key: tuple[Any, ...] = (entity_id, span_ms, what)
+    if key not in _said and len(_said) < _MOST_SAID:
+        _said.add(key)
+        log.error("block of entity %d at %d: %s is damaged (%s) and taken as unknown", *key, reason)
+
+
+_said: set[tuple[Any, ...]] = set()  # a damaged block is read many times and named once
+_MOST_SAID = 1_000

@@ -1,0 +1,327 @@
+"""Metrics by step: each stretch of samples of one entity within one step, aggregated.
+
+Steps that are whole spans are answered from the aggregates beside the blocks without decoding them;
+what has rows that are not sealed yet, and all shorter steps, from the samples themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from core.metric import Kind, Metric
+from storage import schema, series
+from storage.aggregates import NAMES, OF_COUNTER, OF_GAUGE, Aggregates, aggregate, join, spread
+from storage.codec import Floats, Integers
+from storage.schema import SPAN_MS
+
+LOOKBACK_MS = 300_000  # how far before a window a counter's previous sample is looked for, as Prometheus does
+LEAST_GAP_MS = 30_000
+INTERVALS_PER_GAP = 3  # samples further apart than this many intervals do not make an observed stretch
+FOREVER_MS = 1 << 53
+TIMES = "observed_at_ms"
+"""The name under which a block's instants are aggregated: their ``increase`` is the time observed (ms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """One entry per entity and step with at least one sample, ordered by both."""
+
+    entity_ids: Integers
+    numbers: Integers  # of the step, counted from the window's start
+    instants: Integers
+    first_at_ms: Integers
+    last_at_ms: Integers
+    observed_ms: Floats  # time between samples that followed each other
+    metrics: dict[str, Aggregates]
+
+
+def by_step(
+    connection: Connection,
+    family: str,
+    metrics: Sequence[Metric],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> Steps:
+    """Aggregate metrics of ``[start_ms, end_ms)`` by entity and step of ``step_ms`` from the start.
+
+    Counters grow against the sample before, also when that lies up to ``LOOKBACK_MS`` before the window.
+    """
+    window = (entity_ids, start_ms, end_ms)
+    if start_ms % SPAN_MS == 0 and step_ms % SPAN_MS == 0 and family in schema.blocks:
+        parts = _by_span(connection, family, metrics, *window)
+    else:
+        looked_back = LOOKBACK_MS if _any_counter(metrics) else 0
+        names = [metric.name for metric in metrics]
+        read = series.read(connection, family, names, entity_ids, start_ms - looked_back, end_ms)
+        parts = _parts(read, metrics, start_ms, step_ms)
+    joined = _joined(parts, metrics, start_ms, step_ms)
+    inside = joined.numbers >= 0
+    return _take(joined, inside) if not inside.all() else joined
+
+
+def _figures(metric: Metric) -> frozenset[str]:
+    return OF_COUNTER if metric.kind is Kind.COUNTER else OF_GAUGE
+
+
+def _any_counter(metrics: Sequence[Metric]) -> bool:
+    return any(metric.kind is Kind.COUNTER for metric in metrics)
+
+
+def grown_ms(at_ms: Integers) -> tuple[Integers, float]:
+    """Time that each instant of a run adds to the one before, 0 after a gap, and the longest step that is no gap."""
+    if len(at_ms) < 2:
+        return np.zeros(len(at_ms), "int64"), np.nan
+    steps = np.diff(at_ms)
+    longest = max(INTERVALS_PER_GAP * float(np.median(steps)), LEAST_GAP_MS)
+    return np.concatenate(([0], np.where(steps <= longest, steps, 0))), longest
+
+
+def _parts(read: series.Series, metrics: Sequence[Metric], start_ms: int, step_ms: int) -> Steps:
+    """Every run cut at the steps. Cuts are the same for all runs with the same instants."""
+    if not read.runs:
+        return _nothing(metrics)
+    cuts: dict[int, _Cut] = {}
+    of_runs = []
+    for run in read.runs:
+        cut = cuts.get(id(run.at_ms))
+        if cut is None:
+            cut = cuts[id(run.at_ms)] = _cut(run.at_ms, start_ms, step_ms)
+        of_runs.append(cut)
+    lengths = [len(cut.first) for cut in of_runs]
+    begins = np.repeat([run.begin for run in read.runs], lengths)
+    starts = begins + np.concatenate([cut.first for cut in of_runs])
+    return Steps(
+        np.repeat([run.entity_id for run in read.runs], lengths),
+        np.concatenate([cut.numbers for cut in of_runs]),
+        np.concatenate([cut.instants for cut in of_runs]),
+        np.concatenate([cut.first_at_ms for cut in of_runs]),
+        np.concatenate([cut.last_at_ms for cut in of_runs]),
+        np.concatenate([cut.observed_ms for cut in of_runs]),
+        {metric.name: aggregate(read.values[metric.name], starts, _figures(metric)) for metric in metrics},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Where the steps cut a run, and what is true of its instants whatever was measured."""
+
+    first: Integers  # position in the run
+    numbers: Integers
+    instants: Integers
+    first_at_ms: Integers
+    last_at_ms: Integers
+    observed_ms: Floats
+
+
+def _cut(at_ms: Integers, start_ms: int, step_ms: int) -> _Cut:
+    numbers = (at_ms - start_ms) // step_ms
+    first = _changes(numbers)
+    ends = np.append(first[1:], len(at_ms))
+    grown, _ = grown_ms(at_ms)
+    observed_ms = np.add.reduceat(grown, first).astype("float64")
+    return _Cut(first, numbers[first], ends - first, at_ms[first], at_ms[ends - 1], observed_ms)
+
+
+def time_aggregates(at_ms: Integers) -> Aggregates:
+    """The instants of one run as if they were a metric."""
+    cut = _cut(at_ms, 0, FOREVER_MS)
+    first, last, count = (part.astype("float64") for part in (cut.first_at_ms, cut.last_at_ms, cut.instants))
+    return Aggregates(count, first, last, np.array([at_ms.sum()], "float64"), first, last, cut.observed_ms)
+
+
+def _by_span(
+    connection: Connection,
+    family: str,
+    metrics: Sequence[Metric],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+) -> Steps:
+    """One part per entity and span: from aggregates where all of it is sealed and inside, else from samples."""
+    whole_ms = end_ms // SPAN_MS * SPAN_MS
+    open_spans = _open_spans(connection, family, entity_ids, start_ms, end_ms)
+    if whole_ms < end_ms:
+        table = schema.blocks[family].c
+        cut = connection.execute(
+            select(table.entity_id, table.span_ms).where(
+                series.within(table.entity_id, entity_ids), table.span_ms == whole_ms
+            )
+        )
+        open_spans |= {(entity_id, span_ms) for entity_id, span_ms in cut}
+    names, first_open = [metric.name for metric in metrics], min((span_ms for _, span_ms in open_spans), default=end_ms)
+    read = [
+        series.read(
+            connection,
+            family,
+            names,
+            entity_ids,
+            max(first_open, start_ms),
+            end_ms,
+            spans=frozenset(open_spans),
+        )
+    ]
+    if _any_counter(metrics):
+        read.append(series.read(connection, family, names, entity_ids, start_ms - LOOKBACK_MS, start_ms))
+    sealed = _sealed(connection, family, metrics, entity_ids, start_ms, whole_ms, open_spans)
+    every = _stacked([sealed, *(_parts(samples, metrics, start_ms, SPAN_MS) for samples in read)])
+    return _take(every, np.lexsort((every.first_at_ms, every.entity_ids)))
+
+
+def _open_spans(
+    connection: Connection, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
+) -> set[tuple[int, int]]:
+    """Entities and spans with rows that are not sealed."""
+    table = schema.samples[family].c
+    span = (table.observed_at_ms - table.observed_at_ms % SPAN_MS).label("span_ms")
+    found = connection.execute(
+        select(table.entity_id, span)
+        .where(
+            series.within(table.entity_id, entity_ids), table.observed_at_ms >= start_ms, table.observed_at_ms < end_ms
+        )
+        .distinct()
+    )
+    return {(entity_id, span_ms) for entity_id, span_ms in found}
+
+
+def _sealed(
+    connection: Connection,
+    family: str,
+    metrics: Sequence[Metric],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+    without: set[tuple[int, int]],
+) -> Steps:
+    """Aggregates as they lie beside the blocks, laid out by entity and span."""
+    table, metric = schema.block_aggregate.c, schema.metric.c
+    tables = {}
+    for name in (TIMES, *(m.name for m in metrics)):
+        found = connection.execute(
+            select(table.entity_id, table.span_ms, *(table[part] for part in NAMES))
+            .join(schema.metric, metric.metric_id == table.metric_id)
+            .where(
+                metric.family == family,
+                metric.name == name,
+                series.within(table.entity_id, entity_ids),
+                table.span_ms >= start_ms,
+                table.span_ms < end_ms,
+            )
+            .order_by(table.entity_id, table.span_ms)
+        )
+        kept = [tuple(row) for row in found if not without or (row[0], row[1]) not in without]
+        tables[name] = np.array(kept, dtype="float64").reshape(-1, 2 + len(NAMES)).T
+    entities, spans, *figures = tables.pop(TIMES)
+    times, place = Aggregates(*figures), {key: i for i, key in enumerate(zip(entities, spans, strict=True))}
+    return Steps(
+        entities.astype("int64"),
+        ((spans - start_ms) // SPAN_MS).astype("int64"),
+        times.count.astype("int64"),
+        times.first.astype("int64"),
+        times.last.astype("int64"),
+        times.increase,
+        {name: _placed(found, place) for name, found in tables.items()},
+    )
+
+
+def _placed(found: Floats, place: dict[tuple[float, float], int]) -> Aggregates:
+    """Aggregates of a metric at the places of the instants they belong to; unknown in between."""
+    entities, spans, *parts = found
+    laid = [np.full(len(place), 0.0 if name == "count" else np.nan) for name in NAMES]
+    at = [place[key] for key in zip(entities, spans, strict=True)]
+    for out, part in zip(laid, parts, strict=True):
+        out[at] = part
+    return Aggregates(*laid)
+
+
+def _joined(parts: Steps, metrics: Sequence[Metric], start_ms: int, step_ms: int) -> Steps:
+    """Parts of one entity and step as one; what grew between parts is counted, and time where it is no gap."""
+    if not len(parts.entity_ids):
+        return parts
+    numbers = (parts.first_at_ms - start_ms) // step_ms
+    new = np.ones(len(numbers), "bool")
+    new[1:] = (np.diff(parts.entity_ids) != 0) | (np.diff(numbers) != 0)
+    starts = np.flatnonzero(new)
+    ends = np.append(starts[1:], len(new))
+    return Steps(
+        parts.entity_ids[starts],
+        numbers[starts],
+        np.add.reduceat(parts.instants, starts),
+        parts.first_at_ms[starts],
+        parts.last_at_ms[ends - 1],
+        np.add.reduceat(parts.observed_ms + _between_ms(parts), starts),
+        {metric.name: _known_joined(parts, metric, new) for metric in metrics},
+    )
+
+
+def _changes(ids: Integers) -> Integers:
+    """Where a run of equal numbers begins."""
+    return np.flatnonzero(np.diff(ids, prepend=ids[0] - 1))
+
+
+def _known_joined(parts: Steps, metric: Metric, new: NDArray[np.bool_]) -> Aggregates:
+    """``join`` over the parts that know something of a metric; ``new``: a step of its own begins here."""
+    known, figures = parts.metrics[metric.name], _figures(metric)
+    if new.all() and metric.kind is not Kind.COUNTER:
+        return known
+    some = known.count > 0
+    if some.all():
+        return join(known, np.flatnonzero(new), _changes(parts.entity_ids), figures)
+    step = (np.cumsum(new) - 1)[some]
+    there = np.zeros(np.count_nonzero(new), "bool")
+    there[step] = True
+    held = _pick(known, some)
+    if not len(step):
+        return spread(held, there)
+    return spread(join(held, _changes(step), _changes(parts.entity_ids[some]), figures), there)
+
+
+def _between_ms(parts: Steps) -> Floats:
+    """Time between each part and the one before, 0 over a gap.
+
+    The first part of an entity stands for one interval, since what was before it is not looked at.
+    """
+    several = parts.instants > 1
+    interval = np.full(len(several), np.nan)
+    interval[several] = parts.observed_ms[several] / (parts.instants[several] - 1)
+    longest = np.fmax(INTERVALS_PER_GAP * interval, LEAST_GAP_MS)
+    between = np.zeros(len(several))
+    between[1:] = parts.first_at_ms[1:] - parts.last_at_ms[:-1]
+    between[1:][between[1:] > np.fmax(longest[1:], longest[:-1])] = 0.0
+    entity_starts = _changes(parts.entity_ids)
+    between[entity_starts] = np.nan_to_num(interval[entity_starts])
+    return between
+
+
+def _nothing(metrics: Sequence[Metric]) -> Steps:
+    none, empty = np.empty(0, "int64"), Aggregates(*(np.empty(0) for _ in NAMES))
+    return Steps(none, none, none, none, none, np.empty(0), {metric.name: empty for metric in metrics})
+
+
+def _stacked(parts: Sequence[Steps]) -> Steps:
+    """All parts one after the other."""
+
+    def metric(name: str) -> Aggregates:
+        every = [part.metrics[name] for part in parts]
+        return Aggregates(*(np.concatenate([getattr(one, figure) for one in every]) for figure in NAMES))
+
+    plain = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLAIN}
+    return Steps(**plain, metrics={name: metric(name) for name in parts[0].metrics})
+
+
+def _pick(parts: Aggregates, chosen: NDArray[np.bool_] | Integers) -> Aggregates:
+    return Aggregates(*(getattr(parts, name)[chosen] for name in NAMES))
+
+
+def _take(steps: Steps, chosen: NDArray[np.bool_] | Integers) -> Steps:
+    plain = {name: getattr(steps, name)[chosen] for name in _PLAIN}
+    return Steps(**plain, metrics={name: _pick(part, chosen) for name, part in steps.metrics.items()})
+
+
+_PLAIN = ("entity_ids", "numbers", "instants", "first_at_ms", "last_at_ms", "observed_ms")
