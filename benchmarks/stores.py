@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.fleet import METRICS, Fleet
 from benchmarks.peers import Store, peers
+from benchmarks.vatio_store import VatioStore
 
 STEP_SECONDS = 300
 GAUGE, COUNTER = "power_watts", "energy_joules_total"
@@ -94,7 +95,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     fleet = Fleet()
     with console.status("loading and reading a week of a fleet"):
-        rows = list(all_stores(peers(), fleet))
+        rows = list(all_stores([VatioStore(), *peers()], fleet))
     console.print(table(rows, fleet))
 
 

@@ -25,9 +25,11 @@ from core.readings import LatencySample, Outcome, Sample
 from core.settings import Settings
 from core.units import show, unit_of
 from storage.batch import Batch
+from storage.engine import reader_engine
 from storage.session import writing
 from storage.spend import StoredSpend
 from storage.spool import Spool
+from storage.upkeep import Upkeep
 from storage.writer import Writer, write_fact
 
 log = logging.getLogger(__name__)
@@ -54,11 +56,14 @@ def run(settings: Settings) -> int:
             interval_seconds=settings.collectors.interval_seconds,
             writer=writer,
         )
+        upkeep = Upkeep(reader_engine(storage.address), writer, storage)
         daemon.start()
+        upkeep.start()
         log.info("collecting every %g s into %s", settings.collectors.interval_seconds, storage.address)
         stop.wait()
         log.info("stopping")
         daemon.stop()
+        upkeep.stop()
     return 0
 
 
@@ -66,7 +71,6 @@ def _simulate_history(settings: Settings, writer: Writer, stop: threading.Event)
     """Lay down what is missing of the last 24 h, so that a demo opens with a past."""
     from collectors.sources.simulated.source import SimulatedSource
     from storage import queries  # with pandas: 60 MB that a collector of real hardware does not need
-    from storage.engine import reader_engine
 
     writer.call(lambda connection: write_fact(connection, "simulated", "true"))
     end_ms = now_ms()

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from collectors.assignments import ACCELERATOR_SOURCES, Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
+from collectors.clock import Clock, without_counters
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
-from core.readings import Outcome, Reading, TargetReport
+from core.readings import Outcome, Reading, Sample, TargetReport
 from storage.batch import Batch
 from storage.writer import Writer
 
@@ -113,7 +114,7 @@ class SourceLoop:
     """One source on its grid, in a thread of its own."""
 
     def __init__(
-        self, source: Source, *, host: str, interval_seconds: float, writer: Writer, assigner: Assigner
+        self, source: Source, *, host: str, interval_seconds: float, writer: Writer, assigner: Assigner, clock: Clock
     ) -> None:
         self._source = source
         self._host = host
@@ -121,6 +122,8 @@ class SourceLoop:
         self._phase_ns = phase_ns(host, source.name, self._interval_ns)
         self._writer = writer
         self._assigner = assigner
+        self._clock = clock
+        self._newest_ms = 0  # of the samples handed over
         self._stop = threading.Event()
         self._available = False
         self._worked = False  # ever: a source that was never here misses nothing
@@ -145,14 +148,15 @@ class SourceLoop:
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        scheduled_ns, missed = time.time_ns(), 0
+        scheduled_ns, missed, due_ns = time.time_ns(), 0, time.monotonic_ns()
         while True:
             self._tick(scheduled_ns // 1_000_000, missed)
-            now = time.time_ns()
-            following = next_tick(now, self._interval_ns, self._phase_ns)
-            grid_after = next_tick(scheduled_ns, self._interval_ns, self._phase_ns)
-            missed = max((following - grid_after) // self._interval_ns, 0)
-            scheduled_ns = following
+            now, steady_ns = time.time_ns(), time.monotonic_ns()
+            scheduled_ns = following = next_tick(now, self._interval_ns, self._phase_ns)
+            # By the clock that nobody sets: where the other is put forward by a day nothing was missed.
+            following_ns = steady_ns + following - now
+            missed = max(round((following_ns - due_ns) / self._interval_ns) - 1, 0)
+            due_ns = following_ns
             if self._stop.wait((following - now) / NS):
                 break
         try:
@@ -173,7 +177,10 @@ class SourceLoop:
         with self._assigner.lock:
             self._assigner.heard(self._source.name)
             assignments = self._assigner.observe(tick.readings, now_ms())
-            self._writer.submit(Batch((*tick.readings, *assignments), tick.reports))
+            readings = (*without_counters(tick.readings, self._newest_ms), *assignments, *self._clock.step())
+            self._writer.submit(Batch(readings, tick.reports))
+        at_ms = (reading.observed_at_ms for reading in tick.readings if isinstance(reading, Sample))
+        self._newest_ms = max(self._newest_ms, *at_ms, 0)
         for report in tick.reports:
             self._log_change(report)
         if {self._outcome, tick.report.outcome} == {Outcome.NO_DATA, Outcome.OK}:
@@ -229,8 +236,11 @@ class Daemon:
     def __init__(self, sources: Iterable[Source], *, host: str, interval_seconds: float, writer: Writer) -> None:
         every = list(sources)
         assigner = Assigner(host, awaited=ACCELERATOR_SOURCES & {source.name for source in every})
+        clock = Clock()
         self._loops = [
-            SourceLoop(source, host=host, interval_seconds=interval_seconds, writer=writer, assigner=assigner)
+            SourceLoop(
+                source, host=host, interval_seconds=interval_seconds, writer=writer, assigner=assigner, clock=clock
+            )
             for source in every
         ]
 

@@ -23,8 +23,8 @@ from analytics.formulas.states import LOOKBACK_MS, State, accelerator_states, re
 from storage import histograms, schema, series
 from storage.codec import Floats, Integers
 from storage.rows import HOUR_MS, insert_rows
-from storage.series import Rows
-from storage.steps import FOREVER_MS, grown_ms
+from storage.series import FOREVER_MS, Rows
+from storage.steps import grown_ms
 
 DAY_MS = 24 * HOUR_MS
 FAMILIES_ACCOUNTED = ("deployment", "accelerator", "cpu", "host")
@@ -39,6 +39,16 @@ _READ = {
     "deployment": (*schema.ACCOUNTED_COUNTERS, "running_requests", "waiting_requests"),
 }
 _POWER = {"accelerator": "power_watts", "cpu": "power_watts", "host": "node_power_watts"}
+
+
+_ENERGY = ("observed_seconds", "energy_joules", "energy_seconds", "energy_source")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "accelerator": (*_ENERGY, "active_seconds", "parked_seconds", "free_seconds", "off_seconds"),
+    "cpu": _ENERGY,
+    "host": _ENERGY,
+    "deployment": ("observed_seconds", *schema.ACCOUNTED_COUNTERS.values()),
+}
+"""What the accounts of a family hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +81,34 @@ class _Work:
     worked_ms: Integers
 
 
-def pending(connection: Connection, family: str, until_ms: int) -> list[Pending]:
-    """Entities of a family that have samples and no final accounts up to ``until_ms`` (a whole hour)."""
+def pending(connection: Connection, family: str, until_ms: int, since_ms: int = 0) -> list[Pending]:
+    """Entities of a family that have samples and no final accounts up to ``until_ms``, looking back to ``since_ms``.
+
+    Both are whole hours. Before ``since_ms`` raw samples may have been removed, so accounts there are left as they are.
+    """
+    every = []
+    for one in _standings(connection, family):
+        from_ms = max(one.accounted_ms or 0, one.again_ms)
+        if from_ms < since_ms and one.last_ms is not None and one.last_ms > from_ms:
+            from_ms = since_ms + HOUR_MS  # late data of a time that is accounted for and mostly removed
+        if from_ms < until_ms:
+            every.append(Pending(one.entity_id, family, from_ms))
+    return every
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """An entity that has samples, and how its accounts stand (Unix ms)."""
+
+    entity_id: int
+    accounted_ms: int | None
+    last_ms: int | None  # the newest hour that has an account
+    again_ms: int  # from here on accounts can be made, or made again, from what is kept
+
+
+def _standings(connection: Connection, family: str) -> Iterator[_Standing]:
     entity, rows, blocks = schema.entity.c, schema.samples[family].c, schema.blocks[family].c
+    account = schema.account.c
     first_row = select(func.min(rows.observed_at_ms)).where(rows.entity_id == entity.entity_id).scalar_subquery()
     first_block = (
         select(blocks.first_at_ms)
@@ -82,31 +117,45 @@ def pending(connection: Connection, family: str, until_ms: int) -> list[Pending]
         .limit(1)
         .scalar_subquery()
     )
-    found = connection.execute(
-        select(entity.entity_id, entity.accounted_until_ms, first_row, first_block)
-        .where(entity.family == family, func.coalesce(entity.accounted_until_ms, 0) < until_ms)
-        .order_by(entity.entity_id)
+    oldest, newest = (
+        select(of(account.start_ms)).where(account.hours == 1, account.entity_id == entity.entity_id).scalar_subquery()
+        for of in (func.min, func.max)
     )
-    every = []
-    for entity_id, from_ms, *firsts in found:
-        first_ms = min((at_ms for at_ms in firsts if at_ms is not None), default=until_ms)
-        from_ms = first_ms // HOUR_MS * HOUR_MS if from_ms is None else from_ms
-        if from_ms < until_ms:
-            every.append(Pending(entity_id, family, from_ms))
-    return every
+    found = connection.execute(
+        select(entity.entity_id, entity.accounted_until_ms, oldest, newest, first_row, first_block)
+        .where(entity.family == family)
+        .order_by(entity.entity_id)
+    ).all()
+    for entity_id, accounted_ms, oldest_ms, last_ms, *firsts in found:
+        first_ms = min((at_ms for at_ms in firsts if at_ms is not None), default=None)
+        if first_ms is None:
+            continue
+        again_ms = first_ms // HOUR_MS * HOUR_MS
+        if oldest_ms is not None and oldest_ms < again_ms <= last_ms:
+            again_ms += HOUR_MS  # what the first step of that hour began with was removed
+        yield _Standing(entity_id, accounted_ms, last_ms, again_ms)
 
 
-def prepare(connection: Connection, every: Sequence[Pending], until_ms: int) -> Iterator[Accounts]:
-    """Accounts up to ``until_ms`` of entities of one family that are pending from the same hour on."""
+def prepare(
+    connection: Connection, every: Sequence[Pending], until_ms: int, limit_ms: int | None = None
+) -> Iterator[Accounts]:
+    """Accounts up to ``until_ms`` of entities of one family that are pending from the same hour on.
+
+    Where samples pause beyond that, an entity's accounts go on to the hour in which they begin again,
+    but not over ``limit_ms``.
+    """
     family, from_ms = every[0].family, every[0].from_ms
     ids = [one.entity_id for one in every]
-    window = (from_ms - LOOKBACK_MS, until_ms + LOOKBACK_MS)
-    read = series.read(connection, family, _READ[family], ids, *window)
-    samples = {rows.entity_id: rows for rows in read.by_entity()}
-    served = _served(connection, ids, *window) if family == "accelerator" else {}
+    samples = _read(connection, family, ids, from_ms, until_ms)
+    served = _served(connection, ids, from_ms, until_ms) if family == "accelerator" else {}
     latency = _latency(connection, ids, from_ms, until_ms) if family == "deployment" else {}
     for one in every:
         rows = samples.get(one.entity_id)
+        if limit_ms is not None and until_ms < limit_ms and (rows is None or rows.at_ms[-1] < until_ms):
+            again_ms = series.first_after(connection, family, one.entity_id, until_ms)
+            if again_ms is not None:
+                yield from prepare(connection, [one], min(again_ms // HOUR_MS * HOUR_MS + HOUR_MS, limit_ms))
+                continue
         if rows is None or rows.at_ms[-1] < from_ms:
             yield Accounts(one, until_ms, from_ms, [], [])
             continue
@@ -115,6 +164,12 @@ def prepare(connection: Connection, every: Sequence[Pending], until_ms: int) -> 
         final_ms = min(max(int(rows.at_ms[-1]) // HOUR_MS * HOUR_MS, from_ms), until_ms)
         hours = _accounted(family, rows, served.get(one.entity_id, []), from_ms, until_ms)
         yield Accounts(one, until_ms, final_ms, hours, latency.get(one.entity_id, []))
+
+
+def _read(connection: Connection, family: str, ids: Sequence[int], from_ms: int, until_ms: int) -> dict[int, Rows]:
+    window = (from_ms - LOOKBACK_MS, until_ms + LOOKBACK_MS)
+    read = series.read(connection, family, _READ[family], ids, *window)
+    return {rows.entity_id: rows for rows in read.by_entity()}
 
 
 def store(connection: Connection, made: Accounts) -> None:
@@ -202,8 +257,9 @@ def _served(connection: Connection, ids: Sequence[int], start_ms: int, end_ms: i
         .order_by(table.target_id, table.valid_from_ms)
     ).all()
     deployments = sorted({row.deployment_id for row in joined})
+    start_ms, end_ms = start_ms - LOOKBACK_MS, end_ms + LOOKBACK_MS
     metrics = ("running_requests", "waiting_requests", "generation_tokens_total")
-    read = series.read(connection, "deployment", metrics, deployments, start_ms - LOOKBACK_MS, end_ms)
+    read = series.read(connection, "deployment", metrics, deployments, start_ms, end_ms)
     worked = {rows.entity_id: (rows.at_ms, _worked(rows)) for rows in read.by_entity()}
     answer: dict[int, list[_Work]] = {}
     for target_id, deployment_id, valid_from_ms, valid_to_ms in joined:
@@ -287,14 +343,12 @@ class _Hours:
     def add_energy(self, source: str, portions: formulas.Portions) -> None:
         """Add energy (J) and the time it covers (s)."""
         begin_ms, end_ms = ((at * 1000).round().astype("int64") for at in (portions.begin, portions.end))
-        joules, spread = self._counted(begin_ms, end_ms, portions.joules)
-        seconds, _ = self._counted(begin_ms, end_ms, portions.end - portions.begin)
+        joules, spread = self._counted(begin_ms, end_ms, np.asarray(portions.joules, "float64"))
+        seconds, _ = self._counted(begin_ms, end_ms, np.asarray(portions.end - portions.begin, "float64"))
         self._energy[source] = (joules, seconds)
         self._spread |= spread
 
-    def _counted(
-        self, begin_ms: Integers, end_ms: Integers, amounts: NDArray[np.floating[Any]]
-    ) -> tuple[Floats, NDArray[np.bool_]]:
+    def _counted(self, begin_ms: Integers, end_ms: Integers, amounts: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Sums of the hours in which steps end, and which hours share a step that was a gap."""
         if not len(amounts):
             return self._unknown, np.zeros(self._count, "bool")
@@ -396,7 +450,10 @@ def _json(counts: Floats) -> str:
 
 
 def forget(connection: Connection, start_ms: int) -> None:
-    """Have the accounts from ``start_ms`` on made again, as far back as raw samples are kept."""
-    hour_ms = start_ms // HOUR_MS * HOUR_MS
-    table = schema.entity
-    connection.execute(update(table).values(accounted_until_ms=hour_ms).where(table.c.accounted_until_ms > hour_ms))
+    """Have the accounts from ``start_ms`` on made again, as far back as raw samples are kept; older ones stay."""
+    entity = schema.entity
+    for family in FAMILIES_ACCOUNTED:
+        for one in _standings(connection, family):
+            hour_ms = max(start_ms // HOUR_MS * HOUR_MS, one.again_ms)
+            there = (entity.c.entity_id == one.entity_id) & (entity.c.accounted_until_ms > hour_ms)
+            connection.execute(update(entity).where(there).values(accounted_until_ms=hour_ms))

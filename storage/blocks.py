@@ -80,11 +80,7 @@ def due(connection: Connection, family: str, until_ms: int) -> list[Due]:
 
 
 def prepare(connection: Connection, what: Due) -> Sealed | None:
-    """The block of the rows that are due, merged with what is sealed there; ``None`` when they are gone.
-
-    Raises:
-        Corrupt: the block to be merged with is damaged; it is left as it is, and so are the rows.
-    """
+    """The block of the rows that are due, merged with what is sealed there; ``None`` when they are gone."""
     rows = series.rows(connection, what.family, names_of(what.family), [what.entity_id], what.span_ms, what.cut_ms).get(
         what.entity_id
     )
@@ -105,16 +101,12 @@ def by_span(rows: Rows) -> Iterator[tuple[int, Rows]]:
 def merge(
     connection: Connection, family: str, span_ms: int, rows: Rows, *, took_up: int = 0, cut_ms: int = 0
 ) -> Sealed:
-    """The block of a span with ``rows`` in it, beside what was sealed there before.
-
-    Raises:
-        Corrupt: the block that is there is damaged.
-    """
+    """The block of a span with ``rows`` in it, beside what was sealed there before and can still be read."""
     found = series.block(connection, family, rows.entity_id, span_ms)
     if found is None:
         return seal(family, span_ms, rows, took_up=took_up, cut_ms=cut_ms)
     times, block = found
-    every = series.merged(block.decoded(strict=True), rows)
+    every = series.merged(block.decoded(), rows)
     return seal(family, span_ms, every, replaces=times, took_up=took_up, cut_ms=cut_ms)
 
 
@@ -178,7 +170,7 @@ def store(connection: Connection, sealed: Sealed, metric_ids: Mapping[tuple[str,
         if connection.execute(delete(table).where(there, table.c.times == sealed.replaces)).rowcount != 1:
             raise Changed("the block was written anew meanwhile")
     written = connection.execute(
-        insert(connection, table).on_conflict_do_nothing(),
+        insert(connection, table).on_conflict_do_nothing().execution_options(preserve_rowcount=True),
         {
             "entity_id": entity_id,
             "span_ms": span_ms,

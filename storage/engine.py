@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, ExceptionContext, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.exc import ArgumentError
 
 from core.errors import StoreError, StoreLocked
 
@@ -41,6 +43,23 @@ _WRITING = (
 )
 _READING = ("query_only=ON", f"mmap_size={MMAP_BYTES}", f"busy_timeout={BUSY_TIMEOUT_MS}")
 
+_CONNECTING = {
+    "application_name": "vatio",
+    "connect_timeout": 5,
+    # A server that has vanished without a word is noticed within half a minute.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # ms
+}
+
+BY_PLACE: dict[str, Dialect] = {
+    "sqlite": sqlite.dialect(paramstyle="qmark"),
+    "postgresql": psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
+}
+"""To compile statements whose rows go to the driver as tuples. PostgreSQL's own parameters have names: one that
+stands in a statement twice must be the same in both places, or it does not group by what it selects."""
+
 
 def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...], begin: str) -> Engine:
     address = f"file:{quote(str(path.resolve()))}?mode={mode}"
@@ -63,21 +82,31 @@ def _sqlite_engine(path: Path, mode: str, pragmas: tuple[str, ...], begin: str) 
 
 
 def _postgresql_engine(url: str, **options: Any) -> Engine:  # noqa: ANN401  what create_engine takes
-    return create_engine(
-        url,
-        paramstyle="format",  # rows go to the driver as tuples, as they do with SQLite
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "application_name": "vatio"},
-        **options,
-    )
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args=_CONNECTING,
+            **options,
+        )
+    except (ArgumentError, ValueError) as exc:  # its text may repeat the URL
+        raise StoreError("storage.url cannot be read: expected postgresql+psycopg://user@host:port/database") from exc
 
 
 def writer_engine(address: Address) -> Engine:
     """The engine of the collector daemon. SQLite: WAL, so that readers never wait; ``BEGIN IMMEDIATE``."""
     if isinstance(address, str):
-        return _postgresql_engine(address)
+        # One connection, as with SQLite; what waits for another daemon's lock waits as long as with SQLite.
+        engine = _postgresql_engine(address, isolation_level="READ COMMITTED", pool_size=1, max_overflow=0)
+        event.listen(engine, "connect", _limit_waiting)
+        return engine
     address.parent.mkdir(parents=True, exist_ok=True)
     return _sqlite_engine(address, "rwc", _WRITING, "BEGIN IMMEDIATE")
+
+
+def _limit_waiting(connection: Any, _record: object) -> None:  # noqa: ANN401  a DB-API connection
+    with connection.transaction():
+        connection.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def reader_engine(address: Address) -> Engine:
@@ -87,14 +116,34 @@ def reader_engine(address: Address) -> Engine:
     holds the same sample as a row and in a block, or in neither.
 
     Raises:
-        StoreError: there is no database yet.
+        StoreError: there is no database yet. Of PostgreSQL that is known when the engine is used, and raised then.
     """
     if isinstance(address, str):
         engine = _postgresql_engine(address, isolation_level="REPEATABLE READ")
+
+        @event.listens_for(engine, "handle_error")
+        def _unreachable(context: ExceptionContext) -> None:
+            if context.is_disconnect or context.connection is None:
+                raise cannot_be_used(address, context.original_exception)
+
         return engine.execution_options(postgresql_readonly=True)
     if not address.exists():
         raise StoreError(f"no database at {address}: start the collector daemon (make run) and wait for its first tick")
     return _sqlite_engine(address, "rw", _READING, "BEGIN")
+
+
+def cannot_be_used(address: Address, reason: BaseException) -> StoreError:
+    """What to say of a store that does not answer or is none: one line with the address, the reason and the remedy."""
+    line = one_line(reason)
+    if isinstance(address, str):
+        shown = make_url(address).difference_update_query(["password"]).render_as_string()
+        return StoreError(f"{shown} cannot be used ({line}): start the server, create the database, or set storage.url")
+    return StoreError(f"{address} cannot be used as a database ({line}): set storage.url to another")
+
+
+def one_line(reason: BaseException) -> str:
+    """What the database itself said, without SQLAlchemy's frame around it and without its second thoughts."""
+    return str(getattr(reason, "orig", None) or reason).strip().partition("\n")[0]
 
 
 def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -85,11 +85,7 @@ def due(connection: Connection, until_ms: int) -> list[Due]:
 
 
 def prepare(connection: Connection, what: Due) -> Sealed | None:
-    """The block of the rows that are due, merged with what is sealed there; ``None`` when they are gone.
-
-    Raises:
-        Corrupt: the block to be merged with is damaged; it is left as it is, and so are the rows.
-    """
+    """The block of the rows that are due, merged with what is sealed there; ``None`` when they are gone."""
     hot = [
         one
         for one in _rows(connection, [what.entity_id], [what.kind], what.span_ms, what.cut_ms)
@@ -105,7 +101,10 @@ def prepare(connection: Connection, what: Due) -> Sealed | None:
     every, replaces = rows, None
     if found is not None:
         replaces = found.times
-        every = _merged([_decoded(what.entity_id, what.kind, what.bounds_id, what.span_ms, *found), rows])
+        try:
+            every = _merged([_decoded(what.entity_id, what.kind, what.bounds_id, what.span_ms, *found), rows])
+        except Corrupt as exc:
+            _damaged(what.entity_id, what.kind, what.span_ms, exc)
     row = {
         "entity_id": what.entity_id,
         "kind": what.kind,
@@ -143,7 +142,8 @@ def store(connection: Connection, sealed: Sealed) -> None:
         old = delete(table).where(_at(what), table.c.times == sealed.replaces)
         if connection.execute(old).rowcount != 1:
             raise Changed("the block was written anew meanwhile")
-    if connection.execute(insert(connection, table).on_conflict_do_nothing(), sealed.row).rowcount != 1:
+    new = insert(connection, table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    if connection.execute(new, sealed.row).rowcount != 1:
         raise Changed("a block was written meanwhile")
 
 
@@ -178,7 +178,7 @@ def _sealed(
         try:
             whole = _decoded(*row)
         except Corrupt as exc:
-            log.error("latency block of entity %d, %s, at %d is damaged (%s) and left out", *row[:2], row[3], exc)
+            _damaged(row[0], row[1], row[3], exc)
             continue
         inside = slice(*np.searchsorted(whole.at_ms, (start_ms, end_ms)))
         if inside.start < inside.stop:
@@ -202,6 +202,10 @@ def _decoded(
     if len(increments) % instants:
         raise Corrupt("number of values does not match")
     return Histograms(entity_id, kind, bounds_id, at_ms, sum_seconds, increments.reshape(-1, instants))
+
+
+def _damaged(entity_id: int, kind: str, span_ms: int, reason: Exception) -> None:
+    log.error("latency block of entity %d, %s, at %d is damaged (%s) and left out", entity_id, kind, span_ms, reason)
 
 
 def _rows(

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 from core.errors import StoreError
+from storage import postgres
 
 SCRIPTS = Path(__file__).with_name("migrations")
 
@@ -30,12 +31,13 @@ def upgrade(engine: Engine) -> None:
     """
     scripts = ScriptDirectory.from_config(_config())
     with engine.begin() as connection:
+        postgres.take_turns(connection, "upgrade", patient=True)  # two daemons that start at once
         current = MigrationContext.configure(connection).get_current_revision()
         known = {script.revision for script in scripts.walk_revisions()}
         if current is not None and current not in known:
             raise StoreError(
                 f"unknown schema revision {current} in the database: this Vatio is older than the one that wrote it; "
-                "install that release, or set storage.url to another file"
+                "install that release, or set storage.url to another"
             )
         if current != scripts.get_current_head():
             command.upgrade(_config(connection), "head")

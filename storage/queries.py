@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Engine, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, literal, or_, select
 
 from core.catalog import FAMILIES
 from core.metric import Kind
 from core.readings import Outcome
+from storage import accounts as accounted
 from storage import histograms, schema, series
 from storage.codec import Floats, Integers
 from storage.engine import database_bytes
-from storage.steps import FOREVER_MS, LOOKBACK_MS, by_step, grown_ms
+from storage.series import FOREVER_MS
+from storage.steps import LOOKBACK_MS, by_step, grown_ms
 
 __all__ = ["LOOKBACK_MS"]
 
@@ -94,6 +96,7 @@ def latest(engine: Engine, family: str) -> pd.DataFrame:
         select(*table.c)
         .select_from(schema.entity.join(table, table.c.entity_id == schema.entity.c.entity_id))
         .where(schema.entity.c.family == family, table.c.observed_at_ms == newest)
+        .order_by(table.c.entity_id)
     )
     return _floats(_frame(engine, statement), _numeric(family))
 
@@ -299,6 +302,93 @@ def latency(
     return _floats(frame, ["sum_seconds"])
 
 
+def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
+    """What entities used and did between successive edges, from their accounts.
+
+    Args:
+        engine: the reader.
+        family: "accelerator", "cpu", "host" or "deployment".
+        entity_ids: ``None`` means all.
+        edges_ms: ascending, whole UTC hours (Unix ms): n edges make n - 1 buckets of any width, such as weeks
+            of a time zone.
+
+    Returns:
+        entity_id, bucket_at, bucket_seconds, observed_seconds, coverage_ratio; energy_joules as observed,
+        energy_seconds (the time it covers) and energy_source (worst of its hours) for what uses energy;
+        active_seconds, parked_seconds, free_seconds and off_seconds (all the rest) for accelerators; the
+        increase of every counter for deployments. NaN: unknown. No row where nothing is accounted.
+    """
+    names = accounted.COLUMNS[family]
+    parts: list[Row[Any]] = []
+    with engine.connect() as connection:
+        for hours, start_ms, end_ms in _account_ranges(edges_ms):
+            parts += connection.execute(
+                _account_sums(family, names, entity_ids, hours, start_ms, end_ms, edges_ms)
+            ).all()
+    frame = pd.DataFrame(list(map(tuple, parts)), columns=["entity_id", "bucket", *names])
+    figures = [name for name in names if name != "energy_source"]
+    grouped = frame.astype(dict.fromkeys(figures, "float64")).groupby(["entity_id", "bucket"], sort=True)
+    answer = grouped[figures].sum(min_count=1).reset_index().astype({"entity_id": "int64", "bucket": "int64"})
+    if "energy_source" in names:
+        worst = grouped["energy_source"].max().to_numpy(dtype="float64")
+        answer["energy_source"] = [None if rank != rank else accounted.SOURCES[int(rank)] for rank in worst]
+    edges = np.asarray(edges_ms, dtype="int64")
+    number = answer["bucket"].to_numpy()
+    answer["bucket_at"] = _instants(edges[number])
+    answer["bucket_seconds"] = np.diff(edges)[number] / 1000
+    answer["coverage_ratio"] = (answer["observed_seconds"] / answer["bucket_seconds"]).clip(upper=1.0)
+    if "off_seconds" in names:
+        answer["off_seconds"] = (answer["bucket_seconds"] - answer["observed_seconds"]).clip(lower=0.0)
+    return answer[["entity_id", "bucket_at", "bucket_seconds", "coverage_ratio", *names]]
+
+
+def _account_ranges(edges_ms: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Which accounts answer: whole UTC days within a bucket, and the hours of days that an edge cuts."""
+    cut = sorted({edge // accounted.DAY_MS * accounted.DAY_MS for edge in edges_ms if edge % accounted.DAY_MS})
+    first, last = edges_ms[0], edges_ms[-1]
+    ranges, at_ms = [], first
+    for day_ms in cut:
+        if at_ms < day_ms:
+            ranges.append((24, at_ms, day_ms))
+        begin, end = max(day_ms, first), min(day_ms + accounted.DAY_MS, last)
+        ranges.append((1, begin, end))
+        at_ms = end
+    if at_ms < last:
+        ranges.append((24, at_ms, last))
+    return ranges
+
+
+def _account_sums(
+    family: str,
+    names: Sequence[str],
+    entity_ids: Sequence[int] | None,
+    hours: int,
+    start_ms: int,
+    end_ms: int,
+    edges_ms: Sequence[int],
+) -> Select[Any]:
+    table, entity = schema.account.c, schema.entity.c
+    step_ms = edges_ms[1] - edges_ms[0]
+    if list(edges_ms) == list(range(edges_ms[0], edges_ms[-1] + 1, step_ms)):
+        bucket: ColumnElement[int] = (table.start_ms - edges_ms[0]) // step_ms
+    else:
+        bucket = case(*((table.start_ms < edge, number) for number, edge in enumerate(edges_ms[1:])))
+    rank = case({name: number for number, name in enumerate(accounted.SOURCES)}, value=table.energy_source)
+    figures = [func.max(rank) if name == "energy_source" else func.sum(table[name]) for name in names]
+    return (
+        select(table.entity_id, bucket.label("bucket"), *figures)
+        .select_from(schema.entity.join(schema.account, table.entity_id == entity.entity_id))
+        .where(
+            entity.family == family,
+            series.within(table.entity_id, entity_ids),
+            table.hours == hours,
+            table.start_ms >= start_ms,
+            table.start_ms < end_ms,
+        )
+        .group_by(table.entity_id, bucket)
+    )
+
+
 def probes(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:
     """Every probe request of a window, newest last.
 
@@ -309,14 +399,15 @@ def probes(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:
     statement = (
         select(*table.c)
         .where(table.c.observed_at_ms >= start_ms, table.c.observed_at_ms < end_ms)
-        .order_by(table.c.observed_at_ms)
+        .order_by(table.c.observed_at_ms, table.c.entity_id)
     )
     return _floats(_frame(engine, statement), _numeric("probe"))
 
 
 def probe_spend(engine: Engine) -> pd.DataFrame:
     """What was spent on probes: endpoint, month, spent_usd."""
-    return _floats(_frame(engine, select(*schema.probe_spend.c).order_by(schema.probe_spend.c.month)), ["spent_usd"])
+    table = schema.probe_spend.c
+    return _floats(_frame(engine, select(*table).order_by(table.month, table.endpoint)), ["spent_usd"])
 
 
 def events(engine: Engine, start_ms: int, end_ms: int, *, limit: int = 500) -> pd.DataFrame:
@@ -353,8 +444,10 @@ def device_processes(engine: Engine, entity_id: int) -> pd.DataFrame:
     """
     table = schema.device_process
     newest = select(func.max(table.c.observed_at_ms)).where(table.c.entity_id == entity_id).scalar_subquery()
-    statement = select(table.c.observed_at_ms, table.c.pid, table.c.name, table.c.memory_used_bytes).where(
-        table.c.entity_id == entity_id, table.c.observed_at_ms == newest
+    statement = (
+        select(table.c.observed_at_ms, table.c.pid, table.c.name, table.c.memory_used_bytes)
+        .where(table.c.entity_id == entity_id, table.c.observed_at_ms == newest)
+        .order_by(table.c.pid)
     )
     return _floats(_frame(engine, statement, integers=("pid",)), ["memory_used_bytes"])
 
@@ -377,7 +470,7 @@ def assignments(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:
         )
         .join(entity, entity.c.entity_id == table.c.target_id)
         .where(table.c.valid_from_ms < end_ms, or_(table.c.valid_to_ms.is_(None), table.c.valid_to_ms > start_ms))
-        .order_by(table.c.deployment_id, table.c.valid_from_ms)
+        .order_by(table.c.deployment_id, table.c.valid_from_ms, table.c.target_id)
     )
     return _frame(engine, statement)
 

@@ -23,7 +23,7 @@ from core.readings import (
     Severity,
 )
 from storage import schema
-from storage.engine import insert
+from storage.engine import BY_PLACE, insert
 
 HOUR_MS = 3_600_000
 WATCHED_LABELS = ("driver", "version", "partition")  # a change of one of these is worth an event
@@ -57,9 +57,15 @@ class RowWriter:
         self._bounds.clear()
 
     def write(self, connection: Connection, readings: Iterable[Reading]) -> None:
-        """Insert all readings; those already stored are left as they are."""
+        """Insert all readings; those already stored are left as they are.
+
+        Daemons that write at once come to what they have in common in the same order, so that none waits in a circle.
+        """
         rows: dict[Table, list[tuple[object, ...]]] = {}
         hours: dict[int, set[int]] = {}
+        readings = sorted(readings, key=_order)
+        for bounds in sorted({one.upper_bounds_seconds for one in readings if isinstance(one, LatencySample)}):
+            self._bounds_id(connection, bounds)
         for reading in readings:
             if isinstance(reading, Entity):
                 self._describe(connection, reading)
@@ -72,7 +78,7 @@ class RowWriter:
                     hours.setdefault(reading.observed_at_ms // HOUR_MS * HOUR_MS, set()).add(entity_id)
         for table, values in rows.items():
             insert_rows(connection, table, values)
-        for hour_ms, entity_ids in hours.items():
+        for hour_ms, entity_ids in sorted(hours.items()):
             account_again(connection, entity_ids, hour_ms)
 
     def entity_id(self, connection: Connection, family: str, key: str, at_ms: int) -> int:
@@ -221,6 +227,15 @@ def _storable(values: Iterable[float | None]) -> list[float | None]:
     return [value if value is None or math.isfinite(value) else None for value in values]
 
 
+def _order(reading: Reading) -> tuple[int, str, str]:
+    """What is described comes first, by its key; what refers to several entities last."""
+    if isinstance(reading, Entity):
+        return 0, reading.family, reading.key
+    if isinstance(reading, Sample | LatencySample):
+        return 1, *_entity_of(reading)
+    return 2, "", ""
+
+
 def _entity_of(reading: Sample | LatencySample) -> tuple[str, str]:
     return ("deployment" if isinstance(reading, LatencySample) else reading.family, reading.key)
 
@@ -237,7 +252,8 @@ def insert_rows(connection: Connection, table: Table, rows: list[tuple[object, .
     statement = _statements.get((connection.dialect.name, table))
     if statement is None:
         names = [column.name for column in table.c if column.name != "event_id"]
-        compiled = insert(connection, table).on_conflict_do_nothing().compile(connection, column_keys=names)
+        dialect = BY_PLACE[connection.dialect.name]
+        compiled = insert(connection, table).on_conflict_do_nothing().compile(dialect=dialect, column_keys=names)
         statement = _statements[connection.dialect.name, table] = str(compiled)
     connection.exec_driver_sql(statement, rows)
 

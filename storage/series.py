@@ -7,11 +7,9 @@ written is left out (a metric of it becomes unknown) and said once in the log; `
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,7 @@ from storage.schema import SPAN_MS
 
 log = logging.getLogger(__name__)
 
-MOST_WORKERS = 4
-WORTH_THREADS = 200  # payloads
+FOREVER_MS = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +89,47 @@ def read(
         end_ms: window end.
         spans: read only these (entity, span) of what is sealed.
     """
+    return decode(pieces(connection, family, metrics, entity_ids, start_ms, end_ms, spans=spans), metrics)
+
+
+def pieces(
+    connection: Connection,
+    family: str,
+    metrics: Sequence[str],
+    entity_ids: Sequence[int] | None,
+    start_ms: int,
+    end_ms: int,
+    *,
+    spans: frozenset[tuple[int, int]] | None = None,
+) -> list[Block | Rows]:
+    """What ``read`` is made of, in order of entity and time, blocks not decoded yet. The arguments are the same."""
     names = list(dict.fromkeys(metrics))
     sealed = _sealed(connection, family, names, entity_ids, start_ms, end_ms, spans) if family in schema.blocks else {}
     hot = rows(connection, family, names, entity_ids, start_ms, end_ms)
-    pieces = [piece for key in sorted({*sealed, *hot}) for piece in _of_entity(sealed.get(key, []), hot.get(key))]
-    total = sum(piece.instants for piece in pieces)
-    values = {name: np.empty(total) for name in names}
+    return [piece for key in sorted({*sealed, *hot}) for piece in _of_entity(sealed.get(key, []), hot.get(key))]
+
+
+def decode(of: Sequence[Block | Rows], metrics: Sequence[str]) -> Series:
+    """Pieces as one series; no database is asked."""
+    values = {name: np.empty(sum(piece.instants for piece in of)) for name in metrics}
     runs, begin = [], 0
-    for piece in pieces:
+    for piece in of:
+        end = begin + piece.instants
+        for name, column in values.items():
+            piece.fill(name, column[begin:end])
         runs.append(Run(piece.entity_id, piece.at_ms, begin))
-        begin += piece.instants
-
-    def fill(numbers: range) -> None:
-        for number in numbers:
-            piece, run = pieces[number], runs[number]
-            for name in names:
-                piece.fill(name, values[name][run.begin : run.begin + piece.instants])
-
-    workers = min(os.cpu_count() or 1, MOST_WORKERS)
-    if len(pieces) * len(names) < WORTH_THREADS or workers < 2:
-        fill(range(len(pieces)))
-    else:  # decoding leaves the interpreter to others for most of its time
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(fill, [range(first, len(pieces), workers) for first in range(workers)]))
+        begin = end
     return Series(tuple(runs), values)
+
+
+def shares(of: Sequence[Block | Rows], count: int) -> list[Sequence[Block | Rows]]:
+    """Pieces in at most so many parts of about the same length, no entity in two of them."""
+    total, before, cuts = sum(piece.instants for piece in of), 0, [0]
+    for number, piece in enumerate(of):
+        if number and piece.entity_id != of[number - 1].entity_id and before * count >= total * len(cuts):
+            cuts.append(number)
+        before += piece.instants
+    return [of[first:last] for first, last in pairwise([*cuts, len(of)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,44 +168,44 @@ class Block:
 
     def fill(self, name: str, out: Floats) -> None:
         """Decode a metric; unknown where its payload is damaged."""
+        payload = self.payloads[name]
         try:
-            self._decode(name, out)
+            if payload is None:
+                out[:] = np.nan
+            elif self.instants == self.packed:
+                unpack_into(payload, out)
+            else:
+                whole = np.empty(self.packed)
+                unpack_into(payload, whole)
+                out[:] = whole[self.skipped : self.skipped + self.instants]
         except Corrupt as exc:
             out[:] = np.nan
             _damaged(self.entity_id, self.span_ms, name, exc)
 
-    def decoded(self, *, strict: bool = False) -> Rows:
-        """All metrics in memory.
-
-        Raises:
-            Corrupt: a payload is damaged; only where ``strict``.
-        """
+    def decoded(self) -> Rows:
+        """All metrics in memory."""
         values = {name: np.empty(self.instants) for name in self.payloads}
         for name, out in values.items():
-            (self._decode if strict else self.fill)(name, out)
+            self.fill(name, out)
         return Rows(self.entity_id, self.at_ms, values)
-
-    def _decode(self, name: str, out: Floats) -> None:
-        payload = self.payloads[name]
-        if payload is None:
-            out[:] = np.nan
-        elif self.instants == self.packed:
-            unpack_into(payload, out)
-        else:
-            whole = np.empty(self.packed)
-            unpack_into(payload, whole)
-            out[:] = whole[self.skipped : self.skipped + self.instants]
 
 
 def merged(first: Rows, *others: Rows) -> Rows:
-    """Samples of one entity in order of time; where an instant is there twice the earlier argument's stays."""
+    """Samples of one entity in order of time; where an instant is there twice the earlier argument's stays.
+
+    A metric that one of them does not have is unknown there.
+    """
     every = (first, *others)
     at_ms = np.concatenate([one.at_ms for one in every])
     order = np.argsort(at_ms, kind="stable")
-    at_ms = at_ms[order]
-    kept = np.append(True, np.diff(at_ms) > 0)[: len(at_ms)]
-    values = {n: np.concatenate([one.values[n] for one in every])[order][kept] for n in first.values}
-    return Rows(first.entity_id, at_ms[kept], values)
+    kept = order[np.append(True, np.diff(at_ms[order]) > 0)[: len(order)]]
+
+    def column(name: str) -> Floats:
+        parts = [one.values.get(name, np.full(one.instants, np.nan)) for one in every]
+        values: Floats = np.concatenate(parts)[kept]
+        return values
+
+    return Rows(first.entity_id, at_ms[kept], {name: column(name) for one in every for name in one.values})
 
 
 def without(one: Rows, at_ms: Integers) -> Rows:
@@ -275,8 +289,7 @@ def _sealed(
 def block(connection: Connection, family: str, entity_id: int, span_ms: int) -> tuple[bytes, Block] | None:
     """One whole block with all its metrics, and its times as they are stored; ``None`` where nothing is sealed.
 
-    Raises:
-        Corrupt: its times are damaged.
+    Of a damaged block that is what can still be read.
     """
     table = schema.blocks[family].c
     payloads = [column for column in table if isinstance(column.type, LargeBinary) and column is not table.times]
@@ -286,9 +299,9 @@ def block(connection: Connection, family: str, entity_id: int, span_ms: int) -> 
     if found is None:
         return None
     instants, times, *content = found
-    at_ms = unpack_times(times, span_ms, instants)
+    at_ms, _ = _window(entity_id, span_ms, instants, times, 0, span_ms + SPAN_MS)
     names = [column.name for column in payloads]
-    return times, Block(entity_id, span_ms, at_ms, 0, instants, dict(zip(names, content, strict=True)))
+    return times, Block(entity_id, span_ms, at_ms, 0, len(at_ms), dict(zip(names, content, strict=True)))
 
 
 def last_before(connection: Connection, family: str, entity_id: int, before_ms: int) -> int | None:
@@ -308,6 +321,25 @@ def last_before(connection: Connection, family: str, entity_id: int, before_ms: 
         at_ms, _ = _window(entity_id, span_ms, instants, times, 0, before_ms)
         candidates += [int(at_ms[-1])] if len(at_ms) else []
     return max((at_ms for at_ms in candidates if at_ms is not None), default=None)
+
+
+def first_after(connection: Connection, family: str, entity_id: int, from_ms: int) -> int | None:
+    """When an entity was first sampled at or after an instant; ``None`` if never."""
+    rows, blocks = schema.samples[family].c, schema.blocks[family].c
+    oldest = connection.execute(
+        select(func.min(rows.observed_at_ms)).where(rows.entity_id == entity_id, rows.observed_at_ms >= from_ms)
+    ).scalar_one()
+    candidates = [oldest]
+    sealed = connection.execute(
+        select(blocks.span_ms, blocks.instants, blocks.times)
+        .where(blocks.entity_id == entity_id, blocks.span_ms > from_ms - SPAN_MS)
+        .order_by(blocks.span_ms)
+        .limit(2)  # the earlier one may end before the instant
+    )
+    for span_ms, instants, times in sealed:
+        at_ms, _ = _window(entity_id, span_ms, instants, times, from_ms, FOREVER_MS)
+        candidates += [int(at_ms[0])] if len(at_ms) else []
+    return min((at_ms for at_ms in candidates if at_ms is not None), default=None)
 
 
 def overlapping(table: Table, start_ms: int, end_ms: int) -> ColumnElement[bool]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError
 
-from core.errors import StoreError
+from core.errors import StoreLocked
 from storage import postgres
-from storage.engine import Address, exclusive, writer_engine
+from storage.engine import Address, cannot_be_used, exclusive, writer_engine
 from storage.migrate import upgrade
 from storage.rows import end_assignments
 from storage.spool import Spool
@@ -30,15 +31,17 @@ def writing(address: Address, *, host: str, spool: Spool | None = None) -> Itera
                 stack.enter_context(exclusive(address))
             engine = writer_engine(address)
             stack.callback(engine.dispose)
-            upgrade(engine)
             if isinstance(address, str):
-                stack.enter_context(postgres.exclusive(engine, host))
+                postgres.hold_host(engine, host)
+            upgrade(engine)
+            with engine.begin() as connection:
+                postgres.add_partitions(connection, time.time_ns() // 1_000_000)  # before the first rows of a month
             with engine.begin() as connection:
                 end_assignments(connection, host)
         except (OSError, DatabaseError) as exc:
-            reason = str(getattr(exc, "orig", None) or exc).partition("\n")[0]
-            message = f"{address} cannot be used as a database ({reason}): set storage.url to another"
-            raise StoreError(message) from exc
+            if isinstance(exc, DatabaseError) and isinstance(exc.orig, StoreLocked):
+                raise exc.orig from None
+            raise cannot_be_used(address, exc) from exc
         writer = Writer(engine, host=host, spool=spool)
         writer.start()
         stack.callback(writer.stop)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import StoreError
-from storage import schema
+from storage import postgres, schema
 from storage.engine import insert
 from storage.writer import Writer
 
@@ -53,6 +53,7 @@ class StoredSpend:
 
 
 def _spent(connection: Connection, endpoint: str, month: str) -> float:
+    postgres.take_turns(connection, "probe_spend")  # nobody books between this look and what is booked on it
     table = schema.probe_spend.c
     spent = connection.execute(
         select(table.spent_usd).where(table.endpoint == endpoint, table.month == month)

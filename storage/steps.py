@@ -6,7 +6,9 @@ what has rows that are not sealed yet, and all shorter steps, from the samples t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +20,13 @@ from storage import schema, series
 from storage.aggregates import NAMES, OF_COUNTER, OF_GAUGE, Aggregates, aggregate, join, spread
 from storage.codec import Floats, Integers
 from storage.schema import SPAN_MS
+from storage.series import FOREVER_MS
 
 LOOKBACK_MS = 300_000  # how far before a window a counter's previous sample is looked for, as Prometheus does
 LEAST_GAP_MS = 30_000
+MOST_WORKERS = 4
+WORTH_THREADS = 200  # payloads
 INTERVALS_PER_GAP = 3  # samples further apart than this many intervals do not make an observed stretch
-FOREVER_MS = 1 << 53
 TIMES = "observed_at_ms"
 """The name under which a block's instants are aggregated: their ``increase`` is the time observed (ms)."""
 
@@ -59,8 +63,8 @@ def by_step(
     else:
         looked_back = LOOKBACK_MS if _any_counter(metrics) else 0
         names = [metric.name for metric in metrics]
-        read = series.read(connection, family, names, entity_ids, start_ms - looked_back, end_ms)
-        parts = _parts(read, metrics, start_ms, step_ms)
+        pieces = series.pieces(connection, family, names, entity_ids, start_ms - looked_back, end_ms)
+        parts = _decoded(pieces, metrics, start_ms, step_ms)
     joined = _joined(parts, metrics, start_ms, step_ms)
     inside = joined.numbers >= 0
     return _take(joined, inside) if not inside.all() else joined
@@ -81,6 +85,23 @@ def grown_ms(at_ms: Integers) -> tuple[Integers, float]:
     steps = np.diff(at_ms)
     longest = max(INTERVALS_PER_GAP * float(np.median(steps)), LEAST_GAP_MS)
     return np.concatenate(([0], np.where(steps <= longest, steps, 0))), longest
+
+
+def _decoded(
+    pieces: Sequence[series.Block | series.Rows], metrics: Sequence[Metric], start_ms: int, step_ms: int
+) -> Steps:
+    """Decode and aggregate, in threads where it is worth them: both leave the interpreter to others most of the time."""
+    names = [metric.name for metric in metrics]
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if len(pieces) * len(names) >= WORTH_THREADS else 1
+    shares = series.shares(pieces, workers)
+
+    def work(share: Sequence[series.Block | series.Rows]) -> Steps:
+        return _parts(series.decode(share, names), metrics, start_ms, step_ms)
+
+    if len(shares) == 1:
+        return work(shares[0])
+    with ThreadPoolExecutor(len(shares)) as pool:
+        return _stacked(list(pool.map(work, shares)))
 
 
 def _parts(read: series.Series, metrics: Sequence[Metric], start_ms: int, step_ms: int) -> Steps:

@@ -23,10 +23,10 @@ import numpy as np
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from storage import blocks, schema, series
+from storage import blocks, postgres, schema, series
 from storage.batch import Batch
 from storage.codec import Floats, Integers
-from storage.engine import insert
+from storage.engine import insert, one_line
 from storage.rows import HOUR_MS, RowWriter, account_again, insert_rows
 from storage.series import Rows
 from storage.spool import Record, Spool
@@ -112,6 +112,8 @@ class Writer:
         hot = series.rows(connection, family, (), [entity_id], sealed.first_at_ms, sealed.last_at_ms + 1)
         if hot:
             rows = series.without(rows, hot[entity_id].at_ms)
+            if not rows.instants:
+                return
             sealed = blocks.seal(family, span_ms, rows)
         try:
             blocks.store(connection, sealed, self._metric_ids)
@@ -175,6 +177,7 @@ class Writer:
                 self._calls.popleft()()
             written = self._flush()
             if self._stopping and (not self._queue or not written):
+                self._keep(self._taken())
                 return
             if not written:
                 self._urgent.wait(self._retry_seconds)
@@ -182,9 +185,7 @@ class Writer:
 
     def _flush(self) -> bool:
         """Write the spool, then everything queued; ``False`` when the database is not there."""
-        with self._lock:
-            batches = list(self._queue)
-            self._queue.clear()
+        batches = self._taken()
         try:
             self._replay()
             while batches:
@@ -194,13 +195,20 @@ class Writer:
         except (DBAPIError, OSError) as exc:
             self._keep(batches)
             if not self._failing:
-                log.error("store cannot be written, batches wait: %s", getattr(exc, "orig", exc))
+                log.error("store cannot be written, batches wait: %s", one_line(exc))
             self._failing = True
             return False
         if self._failing:
             log.warning("store can be written again: all caught up, %d batches dropped", self.batches_dropped)
         self._failing = False
         return True
+
+    def _taken(self) -> list[Batch]:
+        """Everything queued, which is the caller's now."""
+        with self._lock:
+            batches = list(self._queue)
+            self._queue.clear()
+        return batches
 
     def _keep(self, batches: list[Batch]) -> None:
         """Put what could not be written into the spool, or back into the queue where that is full as well."""
@@ -253,7 +261,7 @@ class Writer:
         try:
             self._transact(records)
         except Exception as exc:
-            if isinstance(exc, DBAPIError) and not isinstance(exc, _DEFECTS):
+            if isinstance(exc, DBAPIError) and not _is_of_the_batch(exc):
                 raise
             if len(records) == 1:  # a defect of ours must not stop all that comes after it
                 log.exception("one batch could not be stored and is dropped")
@@ -271,6 +279,7 @@ class Writer:
                 if records and records[-1].sequence:
                     write_fact(connection, self._mark, str(records[-1].sequence))
                 if dropped > self._dropped_stored:
+                    postgres.take_turns(connection, DROPPED)  # other daemons add to the same number
                     ever = int(read_fact(connection, DROPPED) or 0) + dropped - self._dropped_stored
                     write_fact(connection, DROPPED, str(ever))
         except Exception:
@@ -303,6 +312,11 @@ def read_fact(connection: Connection, name: str) -> str | None:
     table = schema.store_fact.c
     value: str | None = connection.execute(select(table.value).where(table.name == name)).scalar_one_or_none()
     return value
+
+
+def _is_of_the_batch(exc: DBAPIError) -> bool:
+    """Whether writing it once more cannot help; rights and tables that a server misses can be mended there."""
+    return isinstance(exc, _DEFECTS) and not (isinstance(exc, ProgrammingError) and getattr(exc.orig, "sqlstate", None))
 
 
 def _within(batches: Sequence[Batch], readings: int) -> int:

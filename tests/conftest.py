@@ -1,7 +1,8 @@
-"""A real SQLite database per test, written through the real writer."""
+"""A real database per test, written through the real writer; and one PostgreSQL server per session."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,24 @@ from sqlalchemy import Engine
 
 from core.readings import Reading
 from storage.batch import Batch
-from storage.engine import reader_engine, writer_engine
+from storage.engine import Address, reader_engine, writer_engine
 from storage.migrate import upgrade
 from storage.writer import Writer
+from tests.fixtures.postgresql import CannotStart, PostgreSQL
 
 START_MS = 1_760_000_000_000
+MIGRATED = "migrated"
+"""The database on the server that those of the tests are copies of."""
+
+_numbers = itertools.count()
 
 
 @dataclass
 class Store:
-    """A database with its writer and a reader."""
+    """A database with its writer and a reader. There is a file at ``path`` only where it is SQLite."""
 
     path: Path
+    address: Address
     writer: Writer
     reader: Engine
 
@@ -40,18 +47,52 @@ class Store:
         self.writer.call(lambda _: None)
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server with one migrated database; without one, whoever asks for it is skipped."""
+    try:
+        with PostgreSQL() as server:
+            server.create(MIGRATED)
+            engine = writer_engine(server.url(MIGRATED))
+            upgrade(engine)
+            engine.dispose()
+            yield server
+    except CannotStart as exc:
+        pytest.skip(str(exc))
+
+
 @pytest.fixture
-def open_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
+def new_database(postgresql: PostgreSQL) -> Iterator[Callable[..., str]]:
+    """Makes PostgreSQL databases of this test alone, migrated unless asked otherwise; returns their URL."""
+    made: list[str] = []
+
+    def make(*, migrated: bool = True) -> str:
+        made.append(f"test_{next(_numbers)}")
+        postgresql.create(made[-1], MIGRATED if migrated else "template1")
+        return postgresql.url(made[-1])
+
+    yield make
+    for name in made:
+        postgresql.drop(name)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Address:
+    """Where the database of this test is; ``tests/storage`` asks for each kind in turn."""
+    return tmp_path / "vatio.db"
+
+
+@pytest.fixture
+def open_store(tmp_path: Path, address: Address) -> Iterator[Callable[[], Store]]:
     """Opens (again) the database of this test."""
     opened: list[Store] = []
 
     def open_it() -> Store:
-        path = tmp_path / "vatio.db"
-        engine = writer_engine(path)
+        engine = writer_engine(address)
         upgrade(engine)
         writer = Writer(engine, host="box", flush_seconds=0.01, retry_seconds=0.05)
         writer.start()
-        opened.append(Store(path, writer, reader_engine(path)))
+        opened.append(Store(tmp_path / "vatio.db", address, writer, reader_engine(address)))
         return opened[-1]
 
     yield open_it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core.units import unit_of
+from core.units import show, unit_of
 from pages.ops import sources
 from pages.shared import loaders, words
 from pages.shared.figures import Figure, tiles
@@ -33,15 +33,18 @@ def draw(view: View) -> None:
     """Verdict, the monitor's own freshness, sources and targets, store, probe spend."""
     rows = sources.states(view)
     dropped = int(loaders.facts().get("batches_dropped", "0"))
+    spool = loaders.spool()
     if rows:
-        verdict(sources.findings(rows, dropped), sources.summary(rows), view)
-    _tiles(rows, dropped, view)
+        happened = loaders.events(view.start_ms, view.end_ms + view.stale_after_ms)
+        clock = happened[happened["kind"] == "clock"]
+        verdict(sources.findings(rows, dropped, spool.waiting, clock), sources.summary(rows), view)
+    _tiles(rows, dropped, spool, view)
     _sources(rows, view)
     _store(view)
     _spend(view)
 
 
-def _tiles(rows: list[sources.Row], dropped: int, view: View) -> None:
+def _tiles(rows: list[sources.Row], dropped: int, spool: loaders.Spooled, view: View) -> None:
     own = sources.own(rows)
     here = [row for row in own if row["state"] != sources.ABSENT]
     well = sum(row["state"] not in (*sources.BAD, sources.WAITING) for row in here)
@@ -69,6 +72,11 @@ def _tiles(rows: list[sources.Row], dropped: int, view: View) -> None:
                 value=float(dropped),
                 window="ever",
                 help="Lost because the store could not be written for too long.",
+            ),
+            Figure(
+                label="Batches waiting",
+                value=float(spool.waiting),
+                help=f"In the spool ({show(spool.bytes, unit_of('bytes'))}): what the database could not take yet.",
             ),
             Figure(label="Store", value=float(sizes["file_bytes"].max()), unit=unit_of("file_bytes")),
         ],
@@ -109,10 +117,10 @@ def _store(view: View) -> None:
     sizes = loaders.store_size()
     st.caption(f"Samples and range of each family. Database: {words.plain(settings().storage.place, limit=500)}")
     table(
-        sizes[["table", "rows", "first_at", "last_at"]],
+        sizes[["table", "rows", "sealed", "first_at", "last_at"]],
         view,
         key="health-store",
-        titles={"first_at": "from", "last_at": "to"},
+        titles={"first_at": "from", "last_at": "to", "sealed": "samples in blocks"},
     )
 
 

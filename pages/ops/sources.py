@@ -68,8 +68,15 @@ def summary(rows: list[Row]) -> str:
     return f"{len(mine) - len(others)} of {len(mine)} sources well{said}"
 
 
-def findings(rows: list[Row], dropped: int) -> list[Finding]:
-    """What is wrong with the monitor itself."""
+def findings(rows: list[Row], dropped: int, waiting: int, clock: pd.DataFrame) -> list[Finding]:
+    """What is wrong with the monitor itself.
+
+    Args:
+        rows: ``states``.
+        dropped: batches that were lost.
+        waiting: batches in the spool.
+        clock: events (as ``queries.events`` gives them) of a clock that was set.
+    """
     several = len({row["host"] for row in rows}) > 1
     found = []
     for row in rows:
@@ -79,6 +86,11 @@ def findings(rows: list[Row], dropped: int) -> list[Finding]:
             text = f"{who} is {row['state'][2:]}" if row["state"] != FAILED else f"{who} failed"
             since = row["last_success_at"] if _known(row["last_success_at"]) else None
             found.append(Finding(Severity.WARNING, f"{text}: {why}" if isinstance(why, str) and why else text, since))
+    if waiting:
+        text = f"the database cannot be written: {waiting} batches wait on disk until it can"
+        found.append(Finding(Severity.WARNING, text))
+    for at, message in zip(clock["observed_at"], clock["message"], strict=True):
+        found.append(Finding(Severity.WARNING, message, at))
     if dropped:
         found.append(Finding(Severity.CRITICAL, f"{dropped} batches were dropped: the store could not be written"))
     return found

@@ -14,7 +14,7 @@ import streamlit as st
 from core.errors import ConfigError, StoreError
 from pages.shared import filters, loaders, words
 from pages.shared.filters import View
-from pages.shared.store import open_store, settings
+from pages.shared.store import settings
 
 RETRY_SECONDS = 5.0
 Draw = Callable[[View], None]
@@ -59,7 +59,7 @@ def _live(draw: Draw) -> None:
 def _wait_for_store() -> None:
     """What an empty installation says of itself; goes away when the database appears."""
     try:
-        open_store()
+        loaders.facts()
     except StoreError as exc:
         st.info("Nothing has been measured yet.", icon=":material/hourglass_empty:")
         st.markdown("**Looked for**")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
@@ -17,6 +18,7 @@ from analytics import latency as latencies
 from analytics.costs import DeploymentCost
 from pages.shared.store import open_store, settings
 from storage import queries
+from storage.spool import Spool
 
 NOW_TTL = 5.0  # seconds
 WINDOW_TTL = 300.0
@@ -63,6 +65,22 @@ def silent_ms(at_ms: int) -> float:
 def facts() -> dict[str, str]:
     """What the store says of itself."""
     return queries.facts(open_store().engine)
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Batches that wait on disk for the database, and their size (B)."""
+
+    waiting: int
+    bytes: int
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=2, show_spinner=False)
+def spool() -> Spooled:
+    """What lies in the daemon's spool on this machine; looking at it changes nothing."""
+    storage = settings().storage
+    found = Spool(storage.spool, max_bytes=storage.spool_max_bytes)
+    return Spooled(found.waiting, found.bytes)
 
 
 @st.cache_data(ttl=NOW_TTL, max_entries=8, show_spinner=False)

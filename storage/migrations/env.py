@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from storage.postgres import is_partition
 from storage.schema import metadata
 
 context.configure(
@@ -11,5 +12,6 @@ context.configure(
     target_metadata=metadata,
     render_as_batch=True,
     compare_type=True,
+    include_name=lambda name, kind, _: kind != "table" or name is None or not is_partition(name),
 )
 context.run_migrations()

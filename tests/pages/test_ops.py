@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 
 from core.health import SourceStatus
+from core.readings import Event, Severity
+from storage.batch import Batch
 from storage.engine import writer_engine
 from storage.spend import StoredSpend
+from storage.spool import Spool
 from storage.writer import Writer
 from tests.pages.additions import add, configure, metric, said, tick
 from tests.pages.conftest import Open
@@ -137,3 +140,19 @@ def test_the_store_lists_its_tables(full: Path, open_page: Open):
     rows = dict(zip(frame["table"], frame["rows"], strict=True))
     assert rows["accelerator_sample"] == 2 * 121
     assert rows["collector_tick"] == 5 * 121
+
+
+def test_what_waits_in_the_spool_is_shown_and_said(full: Path, open_page: Open):
+    spool = Spool(full.with_name(f"{full.name}.spool"), max_bytes=1 << 20)
+    for _ in range(4):
+        spool.append(Batch(ticks=(tick("host", now_ms()),)))
+    test = open_page(HEALTH)
+    assert metric(test, "Batches waiting") == "4"
+    assert [box for box in (*test.warning, *test.error) if "4 batches wait on disk" in box.value]
+
+
+def test_a_clock_that_was_set_is_said(full: Path, open_page: Open):
+    message = "the clock was set back by 3,600 s"
+    add(full, Event(observed_at_ms=now_ms() - 60_000, kind="clock", severity=Severity.WARNING, message=message))
+    test = open_page(HEALTH)
+    assert [box for box in (*test.warning, *test.error) if "set back by 3,600 s" in box.value]

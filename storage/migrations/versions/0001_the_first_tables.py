@@ -34,6 +34,8 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("collector_tick", schema=None) as batch_op:
         batch_op.create_index("ix_collector_tick_scheduled_at_ms", ["scheduled_at_ms"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":  # where rows go for which there is no partition of their own
+        op.execute("CREATE TABLE collector_tick_default PARTITION OF collector_tick DEFAULT")
 
     op.create_table(
         "entity",

@@ -13,6 +13,15 @@ depends_on = None
 INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 REAL: sa.types.TypeEngine[float] = sa.REAL().with_variant(sa.Double(), "postgresql")
 
+PARTITIONED = (
+    "accelerator_block",
+    "block_aggregate",
+    "cpu_block",
+    "deployment_block",
+    "host_block",
+    "latency_block",
+)
+
 
 def upgrade() -> None:
     op.create_table(
@@ -241,6 +250,18 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("entity", schema=None) as batch_op:
         batch_op.add_column(sa.Column("accounted_until_ms", INTEGER, nullable=True))
+    if op.get_bind().dialect.name == "postgresql":
+        _store_payloads_as_they_are()
+
+
+def _store_payloads_as_they_are() -> None:
+    """Payloads are compressed already; partitions, of which each table needs one, take this over from their parent."""
+    for table in PARTITIONED:
+        columns = sa.inspect(op.get_bind()).get_columns(table)
+        payloads = [column["name"] for column in columns if isinstance(column["type"], sa.LargeBinary)]
+        for name in payloads:
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {name} SET STORAGE EXTERNAL")
+        op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
 
 
 def downgrade() -> None:

@@ -1,0 +1,58 @@
+"""The wall clock watched against the one that only goes forward: what to do when somebody sets it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from core.catalog import FAMILIES
+from core.metric import Kind
+from core.readings import Event, Reading, Sample, Severity
+
+LEAST_STEP_NS = 2_000_000_000  # less is the work of time synchronisation, which nobody needs to hear of
+_COUNTERS: dict[str, dict[str, Any]] = {
+    name: dict.fromkeys(metric.name for metric in family.metrics if metric.kind is Kind.COUNTER)
+    for name, family in FAMILIES.items()
+}
+
+
+class Clock:
+    """One for all sources of a daemon; tells each step once."""
+
+    def __init__(
+        self, wall_ns: Callable[[], int] = time.time_ns, steady_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._wall_ns, self._steady_ns = wall_ns, steady_ns
+        self._lock = threading.Lock()
+        self._apart_ns = wall_ns() - steady_ns()
+
+    def step(self) -> tuple[Event, ...]:
+        """An event if the clock was set since the last call, else nothing."""
+        with self._lock:
+            wall_ns = self._wall_ns()
+            apart_ns = wall_ns - self._steady_ns()
+            step_ns, self._apart_ns = apart_ns - self._apart_ns, apart_ns
+        if abs(step_ns) < LEAST_STEP_NS:
+            return ()
+        seconds = abs(step_ns) / 1e9
+        back = f"set back by {seconds:,.0f} s: until it has caught up, counters are not stored"
+        said = back if step_ns < 0 else f"set forward by {seconds:,.0f} s: the time between was not observed"
+        at_ms = wall_ns // 1_000_000
+        return (Event(observed_at_ms=at_ms, kind="clock", severity=Severity.WARNING, message=f"the clock was {said}"),)
+
+
+def without_counters(readings: Iterable[Reading], newest_ms: int) -> tuple[Reading, ...]:
+    """Readings with the counters of those samples unknown that are not newer than what was stored before.
+
+    After a clock was set back two courses of one counter would lie in one series, and every change between
+    them would look like a restart. What the counter grew by meanwhile is seen when time has caught up.
+    """
+    return tuple(
+        replace(reading, **_COUNTERS[reading.family])
+        if isinstance(reading, Sample) and reading.observed_at_ms <= newest_ms
+        else reading
+        for reading in readings
+    )
