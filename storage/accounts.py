@@ -21,17 +21,15 @@ from sqlalchemy import Connection, case, delete, func, insert, literal, select, 
 from analytics.formulas import energy as formulas
 from analytics.formulas.states import LOOKBACK_MS, State, accelerator_states, recently
 from storage import histograms, schema, series
+from storage.blocks import Changed
 from storage.codec import Floats, Integers
+from storage.hours import SOURCES, Hours
 from storage.rows import HOUR_MS, insert_rows
 from storage.series import FOREVER_MS, Rows
 from storage.steps import grown_ms
 
 DAY_MS = 24 * HOUR_MS
 FAMILIES_ACCOUNTED = ("deployment", "accelerator", "cpu", "host")
-SOURCES = ("counter", "node", "integrated", "estimated")
-"""Where energy came from, best first: a device's counter, power samples of the node, power samples of a device,
-or in part a counter that was not read for longer than the hour."""
-
 _READ = {
     "accelerator": ("energy_joules_total", "power_watts", "processes", "utilization_ratio"),
     "cpu": ("energy_joules_total", "power_watts"),
@@ -69,6 +67,7 @@ class Accounts:
     final_ms: int  # hours before this cannot change any more unless data come late
     rows: list[tuple[object, ...]]  # of schema.account
     latency: list[tuple[object, ...]]  # of schema.latency_account
+    samples: int  # hot rows of these hours when they were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +148,7 @@ def prepare(
     samples = _read(connection, family, ids, from_ms, until_ms)
     served = _served(connection, ids, from_ms, until_ms) if family == "accelerator" else {}
     latency = _latency(connection, ids, from_ms, until_ms) if family == "deployment" else {}
+    there = _hot(connection, family, ids, from_ms, until_ms)
     for one in every:
         rows = samples.get(one.entity_id)
         if limit_ms is not None and until_ms < limit_ms and (rows is None or rows.at_ms[-1] < until_ms):
@@ -157,13 +157,13 @@ def prepare(
                 yield from prepare(connection, [one], min(again_ms // HOUR_MS * HOUR_MS + HOUR_MS, limit_ms))
                 continue
         if rows is None or rows.at_ms[-1] < from_ms:
-            yield Accounts(one, until_ms, from_ms, [], [])
-            continue
+            continue  # it fell silent, and what it did is accounted for
         if rows.at_ms[0] >= from_ms:
             rows = _with_the_one_before(connection, family, rows, from_ms)
         final_ms = min(max(int(rows.at_ms[-1]) // HOUR_MS * HOUR_MS, from_ms), until_ms)
         hours = _accounted(family, rows, served.get(one.entity_id, []), from_ms, until_ms)
-        yield Accounts(one, until_ms, final_ms, hours, latency.get(one.entity_id, []))
+        seen = there.get(one.entity_id, 0)
+        yield Accounts(one, until_ms, final_ms, hours, latency.get(one.entity_id, []), seen)
 
 
 def _read(connection: Connection, family: str, ids: Sequence[int], from_ms: int, until_ms: int) -> dict[int, Rows]:
@@ -173,8 +173,15 @@ def _read(connection: Connection, family: str, ids: Sequence[int], from_ms: int,
 
 
 def store(connection: Connection, made: Accounts) -> None:
-    """Replace the accounts of an entity over the hours that were made, and the sums of their days."""
+    """Replace the accounts of an entity over the hours that were made, and the sums of their days.
+
+    Raises:
+        Changed: samples of these hours came since they were read; roll back.
+    """
     entity_id, from_ms, until_ms = made.pending.entity_id, made.pending.from_ms, made.until_ms
+    now_there = _hot(connection, made.pending.family, [entity_id], from_ms, until_ms)
+    if now_there.get(entity_id, 0) != made.samples:
+        raise Changed("samples came late")
     for table, rows in ((schema.account, made.rows), (schema.latency_account, made.latency)):
         there = (table.c.hours == 1) & (table.c.entity_id == entity_id)
         connection.execute(delete(table).where(there, table.c.start_ms >= from_ms, table.c.start_ms < until_ms))
@@ -184,6 +191,14 @@ def store(connection: Connection, made: Accounts) -> None:
         _sum_days(connection, entity_id, from_ms // DAY_MS * DAY_MS, -(-until_ms // DAY_MS) * DAY_MS)
     statement = update(schema.entity).values(accounted_until_ms=made.final_ms)
     connection.execute(statement.where(schema.entity.c.entity_id == entity_id))
+
+
+def _hot(connection: Connection, family: str, ids: Sequence[int], from_ms: int, until_ms: int) -> dict[int, int]:
+    """How many rows of some hours are not sealed, by entity."""
+    table = schema.samples[family].c
+    within = (table.observed_at_ms >= from_ms) & (table.observed_at_ms < until_ms)
+    found = select(table.entity_id, func.count()).where(series.within(table.entity_id, ids), within)
+    return {row[0]: row[1] for row in connection.execute(found.group_by(table.entity_id))}
 
 
 def _with_the_one_before(connection: Connection, family: str, rows: Rows, from_ms: int) -> Rows:
@@ -198,7 +213,7 @@ def _with_the_one_before(connection: Connection, family: str, rows: Rows, from_m
 
 def _accounted(family: str, rows: Rows, served: list[_Work], from_ms: int, until_ms: int) -> list[tuple[object, ...]]:
     """Rows of ``schema.account`` for every hour in which something was seen or a counter grew."""
-    hours = _Hours(from_ms, until_ms)
+    hours = Hours(from_ms, until_ms)
     grown, _ = grown_ms(rows.at_ms)
     began_ms = rows.at_ms - grown  # a sample stands for the time up to it; over a gap for none
     hours.cut("observed_seconds", began_ms, rows.at_ms)
@@ -224,7 +239,7 @@ def _growth(at_ms: Integers, totals: Floats) -> tuple[Integers, Integers, Floats
     return at[:-1], at[1:], np.where(rise < 0, total[1:], rise)
 
 
-def _energy(family: str, rows: Rows, hours: _Hours) -> None:
+def _energy(family: str, rows: Rows, hours: Hours) -> None:
     """Energy of each hour by the counter where it works, else by power samples."""
     at = rows.at_ms / 1000
     power = rows.values[_POWER[family]]
@@ -298,107 +313,6 @@ def _latency(
             for start_ms, counts, total in zip(hour[starts], increments, seconds, strict=True)
         )
     return answer
-
-
-class _Hours:
-    """Sums by hour. A row begins to exist when something falls into its hour."""
-
-    def __init__(self, from_ms: int, until_ms: int) -> None:
-        self._from_ms = from_ms
-        self._count = (until_ms - from_ms) // HOUR_MS
-        self._unknown = np.full(self._count, np.nan)
-        self._sums: dict[str, Floats] = {}
-        self._energy: dict[str, tuple[Floats, Floats]] = {}
-        self._spread = np.zeros(self._count, "bool")  # a counter was not read for longer than the hour
-
-    def _hour_of_end(self, end_ms: Integers) -> Integers:
-        return (end_ms - 1 - self._from_ms) // HOUR_MS
-
-    def _sum(self, hour: Integers, amounts: Floats) -> Floats:
-        inside = (hour >= 0) & (hour < self._count)
-        out = self._unknown.copy()
-        touched = np.unique(hour[inside])
-        out[touched] = np.bincount(hour[inside], amounts[inside], minlength=self._count)[touched]
-        return out
-
-    def _pieces(self, begin_ms: Integers, end_ms: Integers) -> tuple[Integers, Integers, Floats]:
-        """Steps cut at the hours: the step of each piece, its hour, and its part of the step."""
-        first = (begin_ms - self._from_ms) // HOUR_MS
-        count = np.maximum(self._hour_of_end(end_ms) - first + 1, 1)
-        step = np.repeat(np.arange(len(count)), count)
-        hour = first[step] + np.arange(len(step)) - np.repeat(np.cumsum(count) - count, count)
-        start = self._from_ms + hour * HOUR_MS
-        inside = np.minimum(end_ms[step], start + HOUR_MS) - np.maximum(begin_ms[step], start)
-        return step, hour, inside / np.maximum(end_ms - begin_ms, 1)[step]
-
-    def cut(self, column: str, begin_ms: Integers, end_ms: Integers) -> None:
-        """Add the time (s) of steps, each to the hours it lies in."""
-        step, hour, part = self._pieces(begin_ms, end_ms)
-        self._sums[column] = self._sum(hour, part * (end_ms - begin_ms)[step] / 1000)
-
-    def add(self, column: str, begin_ms: Integers, end_ms: Integers, amounts: Floats) -> None:
-        """Add amounts that were counted in steps."""
-        self._sums[column], _ = self._counted(begin_ms, end_ms, amounts)
-
-    def add_energy(self, source: str, portions: formulas.Portions) -> None:
-        """Add energy (J) and the time it covers (s)."""
-        begin_ms, end_ms = ((at * 1000).round().astype("int64") for at in (portions.begin, portions.end))
-        joules, spread = self._counted(begin_ms, end_ms, np.asarray(portions.joules, "float64"))
-        seconds, _ = self._counted(begin_ms, end_ms, np.asarray(portions.end - portions.begin, "float64"))
-        self._energy[source] = (joules, seconds)
-        self._spread |= spread
-
-    def _counted(self, begin_ms: Integers, end_ms: Integers, amounts: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Sums of the hours in which steps end, and which hours share a step that was a gap."""
-        if not len(amounts):
-            return self._unknown, np.zeros(self._count, "bool")
-        length = end_ms - begin_ms
-        gap = length > formulas.max_gap_seconds(float(np.median(length)) / 1000) * 1000
-        step, hour, part = self._pieces(begin_ms[gap], end_ms[gap])
-        hours = np.concatenate((self._hour_of_end(end_ms[~gap]), hour))
-        every = np.concatenate((amounts[~gap], amounts[gap][step] * part))
-        shared = hour[part < 1]
-        spread = np.zeros(self._count, "bool")
-        spread[shared[(shared >= 0) & (shared < self._count)]] = True
-        return self._sum(hours, every), spread
-
-    def off_seconds(self, first_ms: int) -> None:
-        """Account for the time without samples in hours that have some, from the entity's first sample on."""
-        starts = self._from_ms + np.arange(self._count) * HOUR_MS
-        there = np.clip(starts + HOUR_MS - first_ms, 0, HOUR_MS) / 1000
-        self._sums["off_seconds"] = np.maximum(there - self._sums["observed_seconds"], 0.0)
-
-    def rows(self, entity_id: int) -> list[tuple[object, ...]]:
-        """One row for each hour that has something, in the order of the table's columns."""
-        joules, seconds, sources = self._chosen_energy()
-        sums = {**self._sums, "energy_joules": joules, "energy_seconds": seconds}
-        there = np.flatnonzero(~np.isnan(list(sums.values())).all(axis=0))
-        columns = [np.nan_to_num(sums.pop("observed_seconds")).tolist()]
-        for column in list(schema.account.c)[4:]:
-            if column.name == "energy_source":
-                columns.append(sources)
-            else:
-                columns.append(
-                    [None if value != value else value for value in sums.get(column.name, self._unknown).tolist()]
-                )
-        return [
-            (1, entity_id, self._from_ms + hour * HOUR_MS, *(column[hour] for column in columns))
-            for hour in there.tolist()
-        ]
-
-    def _chosen_energy(self) -> tuple[Floats, Floats, list[str | None]]:
-        """The counter's energy where it counted and agrees with the power samples, else theirs."""
-        joules, seconds, chosen = self._unknown, self._unknown, np.full(self._count, -1)
-        for source, (found, covered) in self._energy.items():
-            use = covered > 0
-            if source == "counter":
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    use &= formulas.counter_is_sane(found / covered, joules / seconds)
-            joules, seconds = np.where(use, found, joules), np.where(use, covered, seconds)
-            chosen[use] = SOURCES.index(source)
-            if source == "counter":
-                chosen[use & self._spread] = SOURCES.index("estimated")
-        return joules, seconds, [None if number < 0 else SOURCES[number] for number in chosen]
 
 
 def _sum_days(connection: Connection, entity_id: int, start_ms: int, end_ms: int) -> None:

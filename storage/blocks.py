@@ -124,15 +124,15 @@ def seal(
         last_at_ms=int(rows.at_ms[-1]),
         times=pack_times(rows.at_ms, span_ms),
         payloads={name: pack(column) for name, column in known.items()},
-        aggregates=_aggregates(family, rows.at_ms, known),
+        aggregates=aggregates_of(family, rows.at_ms, known),
         replaces=replaces,
         took_up=took_up,
         cut_ms=cut_ms,
     )
 
 
-def _aggregates(family: str, at_ms: Integers, columns: Mapping[str, Floats]) -> dict[str, tuple[float | None, ...]]:
-    """Of the instants and of every metric, in the order of ``aggregates.NAMES``; all metrics are one flat array."""
+def aggregates_of(family: str, at_ms: Integers, columns: Mapping[str, Floats]) -> dict[str, tuple[float | None, ...]]:
+    """What stands beside a block, in the order of ``aggregates.NAMES``; all metrics are one flat array meanwhile."""
     every = {TIMES: _figures(time_aggregates(at_ms))[0]}
     if columns:
         starts = np.arange(len(columns)) * len(at_ms)
@@ -183,11 +183,12 @@ def store(connection: Connection, sealed: Sealed, metric_ids: Mapping[tuple[str,
     )
     if written.rowcount != 1:
         raise Changed("a block was written meanwhile")
-    aggregates = insert(connection, schema.block_aggregate)
+    beside = schema.block_aggregate
+    of_family = [number for (family, _), number in metric_ids.items() if family == sealed.family]
+    old = (beside.c.metric_id.in_(of_family)) & (beside.c.entity_id == entity_id) & (beside.c.span_ms == span_ms)
+    connection.execute(delete(beside).where(old))
     connection.execute(
-        aggregates.on_conflict_do_update(
-            index_elements=["metric_id", "entity_id", "span_ms"], set_={n: aggregates.excluded[n] for n in NAMES}
-        ),
+        insert(connection, beside),
         [
             {
                 "metric_id": metric_ids[sealed.family, name],

@@ -21,6 +21,7 @@ from storage import accounts as accounted
 from storage import histograms, schema, series
 from storage.codec import Floats, Integers
 from storage.engine import database_bytes
+from storage.hours import SOURCES
 from storage.series import FOREVER_MS
 from storage.steps import LOOKBACK_MS, by_step, grown_ms
 
@@ -331,7 +332,7 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
     answer = grouped[figures].sum(min_count=1).reset_index().astype({"entity_id": "int64", "bucket": "int64"})
     if "energy_source" in names:
         worst = grouped["energy_source"].max().to_numpy(dtype="float64")
-        answer["energy_source"] = [None if rank != rank else accounted.SOURCES[int(rank)] for rank in worst]
+        answer["energy_source"] = [None if rank != rank else SOURCES[int(rank)] for rank in worst]
     edges = np.asarray(edges_ms, dtype="int64")
     number = answer["bucket"].to_numpy()
     answer["bucket_at"] = _instants(edges[number])
@@ -343,19 +344,12 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
 
 
 def _account_ranges(edges_ms: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Which accounts answer: whole UTC days within a bucket, and the hours of days that an edge cuts."""
-    cut = sorted({edge // accounted.DAY_MS * accounted.DAY_MS for edge in edges_ms if edge % accounted.DAY_MS})
+    """Which accounts answer: sums of UTC days, and the hours of those days that an edge cuts."""
+    day = accounted.DAY_MS
     first, last = edges_ms[0], edges_ms[-1]
-    ranges, at_ms = [], first
-    for day_ms in cut:
-        if at_ms < day_ms:
-            ranges.append((24, at_ms, day_ms))
-        begin, end = max(day_ms, first), min(day_ms + accounted.DAY_MS, last)
-        ranges.append((1, begin, end))
-        at_ms = end
-    if at_ms < last:
-        ranges.append((24, at_ms, last))
-    return ranges
+    cut = sorted({edge // day * day for edge in edges_ms if edge % day})
+    hours = [(1, max(day_ms, first), min(day_ms + day, last)) for day_ms in cut]
+    return [(24, first, last), *hours]
 
 
 def _account_sums(
@@ -368,20 +362,20 @@ def _account_sums(
     edges_ms: Sequence[int],
 ) -> Select[Any]:
     table, entity = schema.account.c, schema.entity.c
-    step_ms = edges_ms[1] - edges_ms[0]
+    of_family = select(entity.entity_id).where(entity.family == family, series.within(entity.entity_id, entity_ids))
+    day, step_ms = accounted.DAY_MS, edges_ms[1] - edges_ms[0]
     if list(edges_ms) == list(range(edges_ms[0], edges_ms[-1] + 1, step_ms)):
         bucket: ColumnElement[int] = (table.start_ms - edges_ms[0]) // step_ms
     else:
         bucket = case(*((table.start_ms < edge, number) for number, edge in enumerate(edges_ms[1:])))
-    rank = case({name: number for number, name in enumerate(accounted.SOURCES)}, value=table.energy_source)
+    rank = case({name: number for number, name in enumerate(SOURCES)}, value=table.energy_source)
     figures = [func.max(rank) if name == "energy_source" else func.sum(table[name]) for name in names]
     return (
         select(table.entity_id, bucket.label("bucket"), *figures)
-        .select_from(schema.entity.join(schema.account, table.entity_id == entity.entity_id))
         .where(
-            entity.family == family,
-            series.within(table.entity_id, entity_ids),
             table.hours == hours,
+            table.start_ms.not_in([edge // day * day for edge in edges_ms if edge % day] if hours == 24 else []),
+            table.entity_id.in_(of_family),  # so that hours are looked up entity by entity and not read through
             table.start_ms >= start_ms,
             table.start_ms < end_ms,
         )

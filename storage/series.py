@@ -315,11 +315,12 @@ def last_before(connection: Connection, family: str, entity_id: int, before_ms: 
         select(blocks.span_ms, blocks.instants, blocks.times)
         .where(blocks.entity_id == entity_id, blocks.span_ms < before_ms)
         .order_by(blocks.span_ms.desc())
-        .limit(2)  # the later one may begin after the instant
     )
     for span_ms, instants, times in sealed:
         at_ms, _ = _window(entity_id, span_ms, instants, times, 0, before_ms)
-        candidates += [int(at_ms[-1])] if len(at_ms) else []
+        if len(at_ms):  # else it begins after the instant, or is damaged
+            candidates.append(int(at_ms[-1]))
+            break
     return max((at_ms for at_ms in candidates if at_ms is not None), default=None)
 
 
@@ -334,11 +335,12 @@ def first_after(connection: Connection, family: str, entity_id: int, from_ms: in
         select(blocks.span_ms, blocks.instants, blocks.times)
         .where(blocks.entity_id == entity_id, blocks.span_ms > from_ms - SPAN_MS)
         .order_by(blocks.span_ms)
-        .limit(2)  # the earlier one may end before the instant
     )
     for span_ms, instants, times in sealed:
         at_ms, _ = _window(entity_id, span_ms, instants, times, from_ms, FOREVER_MS)
-        candidates += [int(at_ms[0])] if len(at_ms) else []
+        if len(at_ms):  # else it ends before the instant, or is damaged
+            candidates.append(int(at_ms[0]))
+            break
     return min((at_ms for at_ms in candidates if at_ms is not None), default=None)
 
 

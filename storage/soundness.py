@@ -18,9 +18,10 @@ import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, Table, select
 
 from storage import blocks, schema
-from storage.accounts import DAY_MS, SOURCES
+from storage.accounts import DAY_MS
 from storage.aggregates import NAMES
 from storage.codec import Corrupt, Floats, Integers, unpack_into, unpack_times
+from storage.hours import SOURCES
 from storage.schema import SPAN_MS
 from storage.steps import TIMES
 
@@ -174,7 +175,7 @@ def _aggregates(
 ) -> Iterator[Finding]:
     """Compare the figures beside a block with those of its values."""
     instants = np.arange(len(next(iter(known.values()), ()))) if at_ms is None else at_ms
-    wanted = blocks._aggregates(of.family, instants, known) if len(instants) else {}
+    wanted = blocks.aggregates_of(of.family, instants, known) if len(instants) else {}
     if at_ms is None:
         wanted.pop(TIMES, None)
         beside = {name: figures for name, figures in beside.items() if name != TIMES}

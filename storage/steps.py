@@ -90,7 +90,7 @@ def grown_ms(at_ms: Integers) -> tuple[Integers, float]:
 def _decoded(
     pieces: Sequence[series.Block | series.Rows], metrics: Sequence[Metric], start_ms: int, step_ms: int
 ) -> Steps:
-    """Decode and aggregate, in threads where it is worth them: both leave the interpreter to others most of the time."""
+    """Decode and aggregate, in threads where it is worth them: both let go of the interpreter lock."""
     names = [metric.name for metric in metrics]
     workers = min(os.cpu_count() or 1, MOST_WORKERS) if len(pieces) * len(names) >= WORTH_THREADS else 1
     shares = series.shares(pieces, workers)

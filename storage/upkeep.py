@@ -18,8 +18,10 @@ from typing import Protocol, TypeVar, cast
 from sqlalchemy import Column, ColumnElement, Connection, Engine, FromClause, Table, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from core.errors import StoreError
 from core.settings import StorageSettings
 from storage import accounts, blocks, histograms, postgres, schema
+from storage.engine import one_line
 from storage.rows import HOUR_MS
 from storage.schema import SPAN_MS
 
@@ -53,6 +55,7 @@ class Upkeep:
         self._writer = writer
         self._settings = settings
         self._metric_ids: Mapping[tuple[str, str], int] = {}
+        self._accounted_hour = 0  # once an hour is enough, for late data too
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="vatio-upkeep", daemon=True)
 
@@ -71,8 +74,8 @@ class Upkeep:
         while not self._stop.wait(PAUSE_SECONDS):
             try:
                 self.run(time.time_ns() // 1_000_000)
-            except (SQLAlchemyError, TimeoutError, OSError) as exc:
-                log.warning("upkeep waits for the store: %s", str(getattr(exc, "orig", exc)).partition("\n")[0])
+            except (SQLAlchemyError, StoreError, TimeoutError, OSError) as exc:
+                log.warning("upkeep waits for the store: %s", one_line(exc))
             except Exception:
                 log.exception("upkeep failed and is tried again")
 
@@ -81,9 +84,12 @@ class Upkeep:
         with postgres.upkeep_lock(self._reader) as ours:
             if not ours:
                 return
-            for step in (self.seal, self.account, self.forget):
-                if not self._stop.is_set():
-                    step(now_ms)
+            self.seal(now_ms)
+            if (hour := (now_ms - SETTLE_MS) // HOUR_MS) != self._accounted_hour and not self._stop.is_set():
+                self.account(now_ms)
+                self._accounted_hour = hour
+            if not self._stop.is_set():
+                self.forget(now_ms)
             while not self._stop.is_set() and self._writer.call(give_back):
                 pass
 
@@ -145,7 +151,10 @@ class Upkeep:
             with self._reader.connect() as connection:
                 made = list(accounts.prepare(connection, some, to_ms, until_ms))
             for one in made:
-                self._writer.call(partial(accounts.store, made=one))
+                try:
+                    self._writer.call(partial(accounts.store, made=one))
+                except blocks.Changed:
+                    continue  # it stays pending
                 progress((one.until_ms - one.pending.from_ms) // HOUR_MS)
                 advanced |= one.final_ms > one.pending.from_ms
         return advanced
@@ -156,6 +165,10 @@ class Upkeep:
         samples_ms = self._kept_from_ms(now_ms)
         events_ms = now_ms - round(days.keep_events_days * DAY_MS)
         ticks_ms = now_ms - round(days.keep_ticks_days * DAY_MS)
+        self._writer.call(partial(postgres.add_partitions, now_ms=now_ms))
+        for table in postgres.PARTITIONED:
+            before_ms = ticks_ms if table == schema.collector_tick.name else samples_ms
+            self._writer.call(partial(postgres.drop_partitions_before, at_ms=before_ms, tables=[table]))
         for family in schema.SEALED:
             self._forget_of_entities(schema.blocks[family].c.span_ms, samples_ms, self._ids_of(family))
             self._forget_of_entities(schema.samples[family].c.observed_at_ms, samples_ms)
@@ -165,9 +178,6 @@ class Upkeep:
         self._forget_of_entities(schema.device_process.c.observed_at_ms, ticks_ms)
         self._forget_slices(schema.event.c.observed_at_ms, events_ms)
         self._forget_slices(schema.collector_tick.c.scheduled_at_ms, ticks_ms)
-        if self._reader.dialect.name == "postgresql":
-            self._writer.call(partial(postgres.drop_partitions_before, at_ms=samples_ms))
-            self._writer.call(partial(postgres.add_partitions, now_ms=now_ms))
 
     def _ids_of(self, family: str) -> tuple[int, ...]:
         return tuple(number for (of, _), number in self._numbers().items() if of == family)

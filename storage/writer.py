@@ -54,7 +54,7 @@ class Writer:
         max_queued: int = 5_000,
     ) -> None:
         self._engine = engine
-        self._rows = RowWriter(host)
+        self.rows = RowWriter(host)
         self._spool = spool
         self._flush_seconds = flush_seconds
         self._retry_seconds = retry_seconds
@@ -100,7 +100,7 @@ class Writer:
         if not len(at_ms):
             return
         columns = {name: np.where(np.isfinite(column), column, np.nan) for name, column in values.items()}
-        entity_id = self.call(lambda connection: self._rows.entity_id(connection, family, key, int(at_ms[0])))
+        entity_id = self.call(lambda connection: self.rows.entity_id(connection, family, key, int(at_ms[0])))
         if not self._metric_ids:
             self._metric_ids = self.call(blocks.name_metrics)
         for span_ms, rows in blocks.by_span(Rows(entity_id, np.asarray(at_ms, "int64"), columns)):
@@ -137,7 +137,7 @@ class Writer:
                     result = work(connection)
                 done.set_result(result)
             except Exception as exc:  # noqa: BLE001  handed to the caller
-                self._rows.forget()  # ids given in this transaction are gone
+                self.rows.forget()  # ids given in this transaction are gone
                 done.set_exception(exc)
 
         self._calls.append(run)
@@ -283,12 +283,12 @@ class Writer:
                     ever = int(read_fact(connection, DROPPED) or 0) + dropped - self._dropped_stored
                     write_fact(connection, DROPPED, str(ever))
         except Exception:
-            self._rows.forget()  # ids given in this transaction are gone
+            self.rows.forget()  # ids given in this transaction are gone
             raise
         self._dropped_stored = dropped
 
     def _write(self, connection: Connection, batches: list[Batch]) -> None:
-        self._rows.write(connection, (reading for batch in batches for reading in batch.readings))
+        self.rows.write(connection, (reading for batch in batches for reading in batch.readings))
         if ticks := [astuple(tick) for batch in batches for tick in batch.ticks]:
             insert_rows(connection, schema.collector_tick, ticks)
         for status in (status for batch in batches for status in batch.statuses):

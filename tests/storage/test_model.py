@@ -6,6 +6,7 @@ import itertools
 import math
 import tempfile
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class Course(RuleBasedStateMachine):
 
         for made in sealed:
             try:
-                self.writer.call(lambda connection, made=made: fail(connection, made))
+                self.writer.call(partial(fail, made=made))
             except InterruptedError:
                 continue
             raise AssertionError("it did not fail")
@@ -211,7 +212,7 @@ class Course(RuleBasedStateMachine):
     def _figures(self, values: list[tuple[float | None, ...]], grown: float | None) -> dict[str, float | None]:
         row: dict[str, float | None] = {"samples": len(values), "energy_joules_total": grown}
         for place, name in ((0, "power_watts"), (2, "memory_used_bytes")):
-            known = [v[place] for v in values if v[place] is not None]
+            known = [value for v in values if (value := v[place]) is not None]
             row[name] = math.fsum(known) / len(known) if known else None
             row[f"{name}_min"], row[f"{name}_max"] = (min(known), max(known)) if known else (None, None)
         return row
