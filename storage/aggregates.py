@@ -43,10 +43,12 @@ def aggregate(values: Floats, starts: Integers, figures: frozenset[str] = ALL) -
         starts: where each stretch begins; ascending, the first is 0.
         figures: which of ``NAMES`` are wanted. An increase is counted from the stretch's own first value on.
     """
-    known = ~np.isnan(values)
     ends = np.append(starts[1:], len(values))
-    if known.all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        complete = not np.isnan(values.sum())  # half the price of looking at each
+    if complete:
         return _dense(values, starts, ends, figures)
+    known = ~np.isnan(values)
     before = np.concatenate(([0], np.cumsum(known)))  # known values before each position
     first, last = before[starts], before[ends]
     some = last > first
@@ -72,16 +74,15 @@ def _dense(values: Floats, starts: Integers, ends: Integers, figures: frozenset[
 
 
 def _increase(values: Floats, starts: Integers, ends: Integers) -> Floats:
-    """Growth against the value before; after a step back the new value is the growth. One value has none."""
+    """Growth from a stretch's first value on; after a step back the new value is the growth. One value has none."""
     if not len(values):
         return np.empty(0)
-    growth = np.empty_like(values)
-    np.subtract(values[1:], values[:-1], out=growth[1:])
-    growth[starts] = 0.0
-    if growth.min() < 0:
-        fallen = np.flatnonzero(growth < 0)
-        growth[fallen] = values[fallen]
-    increase: Floats = np.add.reduceat(growth, starts)
+    increase = values[ends - 1] - values[starts]
+    fallen = np.flatnonzero(values[1:] < values[:-1])
+    if len(fallen):
+        stretch = np.searchsorted(starts, fallen, side="right") - 1
+        inside = fallen + 1 < ends[stretch]
+        np.add.at(increase, stretch[inside], values[fallen[inside]])  # counted from zero, not from there
     increase[ends - starts == 1] = np.nan
     return increase
 

@@ -1,24 +1,24 @@
 """Arrays of numbers to checked, compressed bytes and back, bit for bit.
 
-A payload is what pcodec made of the array, which says itself where it ends, and a CRC-32 of that. Values are
+A payload is what pcodec made of the array, which says itself where it ends, and an XXH3 checksum of that. Values are
 float64 with NaN for unknown; times are milliseconds since the start of their span, which a steady grid turns
 into a few bytes.
 """
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pcodec import ChunkConfig, standalone
+from xxhash import xxh3_64_digest
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 LEVEL = 8
-_CHECK_BYTES = 4
+_CHECK_BYTES = 8
 _BROKEN = (RuntimeError, ValueError, TypeError, OverflowError)  # what pcodec raises on bytes it cannot read
 
 
@@ -31,13 +31,19 @@ def pack(values: Floats) -> bytes:
     return _checked(np.ascontiguousarray(values, dtype="float64"))
 
 
-def unpack_into(payload: bytes, out: Floats) -> None:
-    """Decompress into ``out``, which has the length that was packed.
+def unpack_into(payload: bytes, out: NDArray[Any]) -> None:
+    """Decompress into ``out``, which has the type and the length that were packed.
 
     Raises:
         Corrupt: the bytes or their number were changed; ``out`` holds nothing of use.
     """
-    _unpack_into(payload, out)
+    _check(payload)
+    try:
+        progress = standalone.simple_decompress_into(payload, out)
+    except _BROKEN as exc:
+        raise Corrupt(str(exc)) from exc
+    if progress.n_processed != len(out) or not progress.finished:
+        raise Corrupt("number of values does not match")
 
 
 def unpack(payload: bytes) -> Floats:
@@ -66,26 +72,15 @@ def unpack_times(payload: bytes, span_ms: int, instants: int) -> Integers:
         Corrupt: as ``unpack_into``.
     """
     offsets = np.empty(instants, dtype="uint32")
-    _unpack_into(payload, offsets)
+    unpack_into(payload, offsets)
     return offsets.astype("int64") + span_ms
 
 
 def _checked(values: NDArray[Any]) -> bytes:
     content: bytes = standalone.simple_compress(values, ChunkConfig(compression_level=LEVEL))
-    return content + zlib.crc32(content).to_bytes(_CHECK_BYTES, "little")
+    return content + xxh3_64_digest(content)
 
 
 def _check(payload: bytes) -> None:
-    sound = zlib.crc32(memoryview(payload)[:-_CHECK_BYTES]).to_bytes(_CHECK_BYTES, "little")
-    if payload[-_CHECK_BYTES:] != sound:
+    if xxh3_64_digest(memoryview(payload)[:-_CHECK_BYTES]) != payload[-_CHECK_BYTES:]:
         raise Corrupt("checksum does not match")
-
-
-def _unpack_into(payload: bytes, out: NDArray[Any]) -> None:
-    _check(payload)
-    try:
-        progress = standalone.simple_decompress_into(payload, out)
-    except _BROKEN as exc:
-        raise Corrupt(str(exc)) from exc
-    if progress.n_processed != len(out) or not progress.finished:
-        raise Corrupt("number of values does not match")

@@ -249,7 +249,7 @@ def _by_step(reader: Engine, wanted: Wanted, thing: _Thing) -> Iterator[tuple[in
                 before_ms = series.last_before(connection, family, thing.entity_id, begin_ms)
                 if before_ms is not None and before_ms >= wanted.start_ms:
                     origin_ms = _step_of(before_ms, wanted, step_ms)
-            found = steps.by_step(connection, family, metrics, [thing.entity_id], origin_ms, to_ms, step_ms)
+            found = steps.of_entities(connection, family, metrics, [thing.entity_id], origin_ms, to_ms, step_ms)
         times = origin_ms + found.numbers * step_ms
         kept = times >= begin_ms
         stretch.found(int(found.instants.sum()))

@@ -123,7 +123,8 @@ def raw(
     """
     with engine.connect() as connection:
         read = series.read(connection, family, metrics, entity_ids, start_ms, end_ms)
-    return pd.DataFrame({"entity_id": read.entity_ids, "observed_at": _instants(read.at_ms), **read.values})
+    columns = {"entity_id": read.entity_ids, "observed_at": _instants(read.at_ms), **read.values}
+    return pd.DataFrame(columns, copy=False)
 
 
 def read(
@@ -147,8 +148,7 @@ def read(
     for metric in declared:
         if metric.kind is Kind.STATE:
             raise ValueError(f"{metric.name} is a state: a mean would be meaningless; use state_shares() or raw()")
-    with engine.connect() as connection:
-        steps = by_step(connection, family, declared, entity_ids, start_ms, end_ms, step_ms)
+    steps = by_step(engine, family, declared, entity_ids, start_ms, end_ms, step_ms)
     columns = {
         "entity_id": steps.entity_ids,
         "bucket_at": _instants(start_ms + steps.numbers * step_ms),
@@ -166,7 +166,7 @@ def read(
                 f"{metric.name}_min": found.min,
                 f"{metric.name}_max": found.max,
             }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, copy=False)
 
 
 def increases(

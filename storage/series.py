@@ -7,9 +7,10 @@ written is left out (a metric of it becomes unknown) and said once in the log; `
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 FOREVER_MS = 1 << 53
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # as ``Block``
 class Run:
     """Samples of one entity that follow each other in time.
 
@@ -89,47 +90,19 @@ def read(
         end_ms: window end.
         spans: read only these (entity, span) of what is sealed.
     """
-    return decode(pieces(connection, family, metrics, entity_ids, start_ms, end_ms, spans=spans), metrics)
-
-
-def pieces(
-    connection: Connection,
-    family: str,
-    metrics: Sequence[str],
-    entity_ids: Sequence[int] | None,
-    start_ms: int,
-    end_ms: int,
-    *,
-    spans: frozenset[tuple[int, int]] | None = None,
-) -> list[Block | Rows]:
-    """What ``read`` is made of, in order of entity and time, blocks not decoded yet. The arguments are the same."""
     names = list(dict.fromkeys(metrics))
     sealed = _sealed(connection, family, names, entity_ids, start_ms, end_ms, spans) if family in schema.blocks else {}
     hot = rows(connection, family, names, entity_ids, start_ms, end_ms)
-    return [piece for key in sorted({*sealed, *hot}) for piece in _of_entity(sealed.get(key, []), hot.get(key))]
-
-
-def decode(of: Sequence[Block | Rows], metrics: Sequence[str]) -> Series:
-    """Pieces as one series; no database is asked."""
-    values = {name: np.empty(sum(piece.instants for piece in of)) for name in metrics}
-    runs, begin = [], 0
-    for piece in of:
+    pieces = [piece for key in sorted({*sealed, *hot}) for piece in _of_entity(sealed.get(key, []), hot.get(key))]
+    values = {name: np.empty(sum(piece.instants for piece in pieces)) for name in names}
+    columns, runs, begin = list(values.items()), [], 0
+    for piece in pieces:
         end = begin + piece.instants
-        for name, column in values.items():
+        for name, column in columns:
             piece.fill(name, column[begin:end])
         runs.append(Run(piece.entity_id, piece.at_ms, begin))
         begin = end
     return Series(tuple(runs), values)
-
-
-def shares(of: Sequence[Block | Rows], count: int) -> list[Sequence[Block | Rows]]:
-    """Pieces in at most so many parts of about the same length, no entity in two of them."""
-    total, before, cuts = sum(piece.instants for piece in of), 0, [0]
-    for number, piece in enumerate(of):
-        if number and piece.entity_id != of[number - 1].entity_id and before * count >= total * len(cuts):
-            cuts.append(number)
-        before += piece.instants
-    return [of[first:last] for first, last in pairwise([*cuts, len(of)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +123,17 @@ class Rows:
         out[:] = self.values[name]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: thousands are made for one answer
 class Block:
     """A sealed span of one entity, or the part of it that lies within a window; decoded when asked."""
 
     entity_id: int
     span_ms: int
     at_ms: Integers
+    instants: int  # that lie within the window
     skipped: int  # instants of the block before the window
     packed: int  # instants of the whole block
     payloads: Mapping[str, bytes | None]
-
-    @property
-    def instants(self) -> int:
-        """How many lie within the window."""
-        return len(self.at_ms)
 
     def fill(self, name: str, out: Floats) -> None:
         """Decode a metric; unknown where its payload is damaged."""
@@ -271,18 +240,18 @@ def _sealed(
         .where(within(table.c.entity_id, entity_ids), overlapping(table, start_ms, end_ms))
         .order_by(table.c.entity_id, table.c.span_ms)
     ).all()
-    windows: dict[tuple[bytes, int, int], tuple[Integers, int]] = {}  # entities on one grid share their times
-    blocks: dict[int, list[Block]] = {}
+    windows: dict[tuple[bytes, int, int], tuple[Integers, int, int]] = {}  # entities on one grid share their times
+    blocks: dict[int, list[Block]] = defaultdict(list)
     for entity_id, span_ms, instants, times, *payloads in found:
         if spans is not None and (entity_id, span_ms) not in spans:
             continue
         key = (times, span_ms, instants)
         if key not in windows:
             windows[key] = _window(entity_id, span_ms, instants, times, start_ms, end_ms)
-        at_ms, skipped = windows[key]
-        if len(at_ms):
-            block = Block(entity_id, span_ms, at_ms, skipped, instants, dict(zip(names, payloads, strict=True)))
-            blocks.setdefault(entity_id, []).append(block)
+        at_ms, inside, skipped = windows[key]
+        if inside:
+            payload = dict(zip(names, payloads, strict=True))
+            blocks[entity_id].append(Block(entity_id, span_ms, at_ms, inside, skipped, instants, payload))
     return blocks
 
 
@@ -299,9 +268,9 @@ def block(connection: Connection, family: str, entity_id: int, span_ms: int) -> 
     if found is None:
         return None
     instants, times, *content = found
-    at_ms, _ = _window(entity_id, span_ms, instants, times, 0, span_ms + SPAN_MS)
+    at_ms, inside, _ = _window(entity_id, span_ms, instants, times, 0, span_ms + SPAN_MS)
     names = [column.name for column in payloads]
-    return times, Block(entity_id, span_ms, at_ms, 0, len(at_ms), dict(zip(names, content, strict=True)))
+    return times, Block(entity_id, span_ms, at_ms, inside, 0, inside, dict(zip(names, content, strict=True)))
 
 
 def last_before(connection: Connection, family: str, entity_id: int, before_ms: int) -> int | None:
@@ -317,7 +286,7 @@ def last_before(connection: Connection, family: str, entity_id: int, before_ms: 
         .order_by(blocks.span_ms.desc())
     )
     for span_ms, instants, times in sealed:
-        at_ms, _ = _window(entity_id, span_ms, instants, times, 0, before_ms)
+        at_ms, *_ = _window(entity_id, span_ms, instants, times, 0, before_ms)
         if len(at_ms):  # else it begins after the instant, or is damaged
             candidates.append(int(at_ms[-1]))
             break
@@ -337,7 +306,7 @@ def first_after(connection: Connection, family: str, entity_id: int, from_ms: in
         .order_by(blocks.span_ms)
     )
     for span_ms, instants, times in sealed:
-        at_ms, _ = _window(entity_id, span_ms, instants, times, from_ms, FOREVER_MS)
+        at_ms, *_ = _window(entity_id, span_ms, instants, times, from_ms, FOREVER_MS)
         if len(at_ms):  # else it ends before the instant, or is damaged
             candidates.append(int(at_ms[0]))
             break
@@ -352,15 +321,15 @@ def overlapping(table: Table, start_ms: int, end_ms: int) -> ColumnElement[bool]
 
 def _window(
     entity_id: int, span_ms: int, instants: int, times: bytes, start_ms: int, end_ms: int
-) -> tuple[Integers, int]:
-    """The instants of a block within a window, and how many lie before it."""
+) -> tuple[Integers, int, int]:
+    """The instants of a block within a window, how many they are, and how many lie before it."""
     try:
         at_ms = unpack_times(times, span_ms, instants)
     except Corrupt as exc:
         _damaged(entity_id, span_ms, "times", exc)
-        return np.empty(0, "int64"), 0
+        return np.empty(0, "int64"), 0, 0
     first, last = np.searchsorted(at_ms, (start_ms, end_ms))
-    return at_ms[first:last], int(first)
+    return at_ms[first:last], int(last - first), int(first)
 
 
 def _damaged(entity_id: int, span_ms: int, what: str, reason: Exception) -> None:

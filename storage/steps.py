@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Engine, select
 
 from core.metric import Kind, Metric
 from storage import schema, series
@@ -41,11 +41,12 @@ class Steps:
     first_at_ms: Integers
     last_at_ms: Integers
     observed_ms: Floats  # time between samples that followed each other
+    interval_ms: Floats  # between samples, as a rule; NaN where there was one alone
     metrics: dict[str, Aggregates]
 
 
 def by_step(
-    connection: Connection,
+    engine: Engine,
     family: str,
     metrics: Sequence[Metric],
     entity_ids: Sequence[int] | None,
@@ -56,15 +57,54 @@ def by_step(
     """Aggregate metrics of ``[start_ms, end_ms)`` by entity and step of ``step_ms`` from the start.
 
     Counters grow against the sample before, also when that lies up to ``LOOKBACK_MS`` before the window.
+    Long answers are put together by several threads, each for entities of its own on a connection of its own.
     """
+
+    def work(ids: Sequence[int]) -> Steps:
+        with engine.connect() as connection:
+            return of_entities(connection, family, metrics, ids, start_ms, end_ms, step_ms)
+
+    ids = sorted(entity_ids) if entity_ids is not None else _ids(engine, family)
+    spans = 1 if _whole_spans(family, start_ms, step_ms) else (end_ms - start_ms) // SPAN_MS + 1
+    payloads = len(ids) * len(metrics) * spans
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if payloads >= WORTH_THREADS else 1
+    shares = [list(share) for share in np.array_split(ids, workers) if len(share)]
+    if len(shares) < 2:
+        return work(ids)
+    with ThreadPoolExecutor(workers) as pool:
+        return _stacked(list(pool.map(work, shares)))
+
+
+def _whole_spans(family: str, start_ms: int, step_ms: int) -> bool:
+    """Whether steps begin and end where blocks do, so that all but the newest need not be decoded."""
+    return family in schema.blocks and start_ms % SPAN_MS == 0 and step_ms % SPAN_MS == 0
+
+
+def _ids(engine: Engine, family: str) -> list[int]:
+    table = schema.entity.c
+    with engine.connect() as connection:
+        ids = connection.execute(select(table.entity_id).where(table.family == family).order_by(table.entity_id))
+        return list(ids.scalars())
+
+
+def of_entities(
+    connection: Connection,
+    family: str,
+    metrics: Sequence[Metric],
+    entity_ids: Sequence[int],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> Steps:
+    """``by_step`` on one connection, for a few entities."""
     window = (entity_ids, start_ms, end_ms)
-    if start_ms % SPAN_MS == 0 and step_ms % SPAN_MS == 0 and family in schema.blocks:
+    if _whole_spans(family, start_ms, step_ms):
         parts = _by_span(connection, family, metrics, *window)
     else:
         looked_back = LOOKBACK_MS if _any_counter(metrics) else 0
         names = [metric.name for metric in metrics]
-        pieces = series.pieces(connection, family, names, entity_ids, start_ms - looked_back, end_ms)
-        parts = _decoded(pieces, metrics, start_ms, step_ms)
+        read = series.read(connection, family, names, entity_ids, start_ms - looked_back, end_ms)
+        parts = _parts(read, metrics, start_ms, step_ms)
     joined = _joined(parts, metrics, start_ms, step_ms)
     inside = joined.numbers >= 0
     return _take(joined, inside) if not inside.all() else joined
@@ -79,29 +119,13 @@ def _any_counter(metrics: Sequence[Metric]) -> bool:
 
 
 def grown_ms(at_ms: Integers) -> tuple[Integers, float]:
-    """Time that each instant of a run adds to the one before, 0 after a gap, and the longest step that is no gap."""
+    """Time that each instant of a run adds to the one before, 0 after a gap, and the usual interval (NaN: unknown)."""
     if len(at_ms) < 2:
         return np.zeros(len(at_ms), "int64"), np.nan
     steps = np.diff(at_ms)
-    longest = max(INTERVALS_PER_GAP * float(np.median(steps)), LEAST_GAP_MS)
-    return np.concatenate(([0], np.where(steps <= longest, steps, 0))), longest
-
-
-def _decoded(
-    pieces: Sequence[series.Block | series.Rows], metrics: Sequence[Metric], start_ms: int, step_ms: int
-) -> Steps:
-    """Decode and aggregate, in threads where it is worth them: both let go of the interpreter lock."""
-    names = [metric.name for metric in metrics]
-    workers = min(os.cpu_count() or 1, MOST_WORKERS) if len(pieces) * len(names) >= WORTH_THREADS else 1
-    shares = series.shares(pieces, workers)
-
-    def work(share: Sequence[series.Block | series.Rows]) -> Steps:
-        return _parts(series.decode(share, names), metrics, start_ms, step_ms)
-
-    if len(shares) == 1:
-        return work(shares[0])
-    with ThreadPoolExecutor(len(shares)) as pool:
-        return _stacked(list(pool.map(work, shares)))
+    interval = float(np.median(steps))
+    longest = max(INTERVALS_PER_GAP * interval, LEAST_GAP_MS)
+    return np.concatenate(([0], np.where(steps <= longest, steps, 0))), interval
 
 
 def _parts(read: series.Series, metrics: Sequence[Metric], start_ms: int, step_ms: int) -> Steps:
@@ -125,6 +149,7 @@ def _parts(read: series.Series, metrics: Sequence[Metric], start_ms: int, step_m
         np.concatenate([cut.first_at_ms for cut in of_runs]),
         np.concatenate([cut.last_at_ms for cut in of_runs]),
         np.concatenate([cut.observed_ms for cut in of_runs]),
+        np.repeat([cut.interval_ms for cut in of_runs], lengths),
         {metric.name: aggregate(read.values[metric.name], starts, _figures(metric)) for metric in metrics},
     )
 
@@ -139,15 +164,17 @@ class _Cut:
     first_at_ms: Integers
     last_at_ms: Integers
     observed_ms: Floats
+    interval_ms: float
 
 
 def _cut(at_ms: Integers, start_ms: int, step_ms: int) -> _Cut:
     numbers = (at_ms - start_ms) // step_ms
     first = _changes(numbers)
     ends = np.append(first[1:], len(at_ms))
-    grown, _ = grown_ms(at_ms)
+    grown, interval_ms = grown_ms(at_ms)
+    grown[first] = 0  # what lies between two parts is added when they are joined
     observed_ms = np.add.reduceat(grown, first).astype("float64")
-    return _Cut(first, numbers[first], ends - first, at_ms[first], at_ms[ends - 1], observed_ms)
+    return _Cut(first, numbers[first], ends - first, at_ms[first], at_ms[ends - 1], observed_ms, interval_ms)
 
 
 def time_aggregates(at_ms: Integers) -> Aggregates:
@@ -161,7 +188,7 @@ def _by_span(
     connection: Connection,
     family: str,
     metrics: Sequence[Metric],
-    entity_ids: Sequence[int] | None,
+    entity_ids: Sequence[int],
     start_ms: int,
     end_ms: int,
 ) -> Steps:
@@ -240,6 +267,8 @@ def _sealed(
         tables[name] = np.array(kept, dtype="float64").reshape(-1, 2 + len(NAMES)).T
     entities, spans, *figures = tables.pop(TIMES)
     times, place = Aggregates(*figures), {key: i for i, key in enumerate(zip(entities, spans, strict=True))}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        interval_ms = np.where(times.count > 1, times.increase / (times.count - 1), np.nan)
     return Steps(
         entities.astype("int64"),
         ((spans - start_ms) // SPAN_MS).astype("int64"),
@@ -247,6 +276,7 @@ def _sealed(
         times.first.astype("int64"),
         times.last.astype("int64"),
         times.increase,
+        interval_ms,
         {name: _placed(found, place) for name, found in tables.items()},
     )
 
@@ -277,6 +307,7 @@ def _joined(parts: Steps, metrics: Sequence[Metric], start_ms: int, step_ms: int
         parts.first_at_ms[starts],
         parts.last_at_ms[ends - 1],
         np.add.reduceat(parts.observed_ms + _between_ms(parts), starts),
+        parts.interval_ms[starts],
         {metric.name: _known_joined(parts, metric, new) for metric in metrics},
     )
 
@@ -308,21 +339,18 @@ def _between_ms(parts: Steps) -> Floats:
 
     The first part of an entity stands for one interval, since what was before it is not looked at.
     """
-    several = parts.instants > 1
-    interval = np.full(len(several), np.nan)
-    interval[several] = parts.observed_ms[several] / (parts.instants[several] - 1)
-    longest = np.fmax(INTERVALS_PER_GAP * interval, LEAST_GAP_MS)
-    between = np.zeros(len(several))
+    longest = np.fmax(INTERVALS_PER_GAP * parts.interval_ms, LEAST_GAP_MS)
+    between = np.zeros(len(longest))
     between[1:] = parts.first_at_ms[1:] - parts.last_at_ms[:-1]
     between[1:][between[1:] > np.fmax(longest[1:], longest[:-1])] = 0.0
     entity_starts = _changes(parts.entity_ids)
-    between[entity_starts] = np.nan_to_num(interval[entity_starts])
+    between[entity_starts] = np.nan_to_num(parts.interval_ms[entity_starts])
     return between
 
 
 def _nothing(metrics: Sequence[Metric]) -> Steps:
     none, empty = np.empty(0, "int64"), Aggregates(*(np.empty(0) for _ in NAMES))
-    return Steps(none, none, none, none, none, np.empty(0), {metric.name: empty for metric in metrics})
+    return Steps(none, none, none, none, none, np.empty(0), np.empty(0), {metric.name: empty for metric in metrics})
 
 
 def _stacked(parts: Sequence[Steps]) -> Steps:
@@ -345,4 +373,4 @@ def _take(steps: Steps, chosen: NDArray[np.bool_] | Integers) -> Steps:
     return Steps(**plain, metrics={name: _pick(part, chosen) for name, part in steps.metrics.items()})
 
 
-_PLAIN = ("entity_ids", "numbers", "instants", "first_at_ms", "last_at_ms", "observed_ms")
+_PLAIN = ("entity_ids", "numbers", "instants", "first_at_ms", "last_at_ms", "observed_ms", "interval_ms")
