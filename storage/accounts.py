@@ -29,6 +29,8 @@ from storage.series import FOREVER_MS, Rows
 from storage.steps import grown_ms
 
 DAY_MS = 24 * HOUR_MS
+SUMS = (24, 8)
+"""Hours over which hours are summed up. Thirds of a day are for weeks of time zones, which cut UTC days."""
 FAMILIES_ACCOUNTED = ("deployment", "accelerator", "cpu", "host")
 _READ = {
     "accelerator": ("energy_joules_total", "power_watts", "processes", "utilization_ratio"),
@@ -188,7 +190,7 @@ def store(connection: Connection, made: Accounts) -> None:
         if rows:
             insert_rows(connection, table, rows)
     if made.rows or made.latency:
-        _sum_days(connection, entity_id, from_ms // DAY_MS * DAY_MS, -(-until_ms // DAY_MS) * DAY_MS)
+        _sum_up(connection, entity_id, from_ms // DAY_MS * DAY_MS, -(-until_ms // DAY_MS) * DAY_MS)
     statement = update(schema.entity).values(accounted_until_ms=made.final_ms)
     connection.execute(statement.where(schema.entity.c.entity_id == entity_id))
 
@@ -315,13 +317,12 @@ def _latency(
     return answer
 
 
-def _sum_days(connection: Connection, entity_id: int, start_ms: int, end_ms: int) -> None:
-    """Sum the hours of UTC days up again."""
+def _sum_up(connection: Connection, entity_id: int, start_ms: int, end_ms: int) -> None:
+    """Sum hours to thirds of UTC days and to UTC days again; histograms to days."""
     for table in (schema.account, schema.latency_account):
         there = (table.c.entity_id == entity_id) & (table.c.start_ms >= start_ms) & (table.c.start_ms < end_ms)
-        connection.execute(delete(table).where(there, table.c.hours == 24))
+        connection.execute(delete(table).where(there, table.c.hours.in_(SUMS)))
     table = schema.account
-    day = (table.c.start_ms - table.c.start_ms % DAY_MS).label("day_ms")
     worst = func.max(case({name: number for number, name in enumerate(SOURCES)}, value=table.c.energy_source))
     figures = [
         case(dict(enumerate(SOURCES)), value=worst) if column.name == "energy_source" else func.sum(column)
@@ -333,8 +334,11 @@ def _sum_days(connection: Connection, entity_id: int, start_ms: int, end_ms: int
         table.c.start_ms >= start_ms,
         table.c.start_ms < end_ms,
     )
-    days = select(literal(24), table.c.entity_id, day, *figures).where(*hours).group_by(table.c.entity_id, day)
-    connection.execute(insert(table).from_select(list(table.c), days))
+    for width in SUMS:
+        begin = (table.c.start_ms - table.c.start_ms % (width * HOUR_MS)).label("begin_ms")
+        sums = select(literal(width), table.c.entity_id, begin, *figures).where(*hours)
+        rows = sums.group_by(table.c.entity_id, begin)
+        connection.execute(insert(table).from_select(list(table.c), rows))
     _sum_latency_days(connection, entity_id, start_ms, end_ms)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, case, func, literal, or_, select
 
 from core.catalog import FAMILIES
 from core.metric import Kind
@@ -26,6 +28,8 @@ from storage.series import FOREVER_MS
 from storage.steps import LOOKBACK_MS, by_step, grown_ms
 
 __all__ = ["LOOKBACK_MS"]
+
+MS_PER_HOUR = 3_600_000
 
 
 def _frame(engine: Engine, statement: Select[Any], *, integers: Iterable[str] = ()) -> pd.DataFrame:
@@ -320,13 +324,14 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
         increase of every counter for deployments. NaN: unknown. No row where nothing is accounted.
     """
     names = accounted.COLUMNS[family]
-    parts: list[Row[Any]] = []
-    with engine.connect() as connection:
-        for hours, start_ms, end_ms in _account_ranges(edges_ms):
-            parts += connection.execute(
-                _account_sums(family, names, entity_ids, hours, start_ms, end_ms, edges_ms)
-            ).all()
-    frame = pd.DataFrame(list(map(tuple, parts)), columns=["entity_id", "bucket", *names])
+
+    def sums(of: tuple[int, list[int]]) -> list[tuple[Any, ...]]:
+        with engine.connect() as connection:
+            return list(map(tuple, connection.execute(_account_sums(family, names, entity_ids, *of, edges_ms))))
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = [row for rows in pool.map(sums, _account_starts(edges_ms).items()) for row in rows]
+    frame = pd.DataFrame(parts, columns=["entity_id", "bucket", *names])
     figures = [name for name in names if name != "energy_source"]
     grouped = frame.astype(dict.fromkeys(figures, "float64")).groupby(["entity_id", "bucket"], sort=True)
     answer = grouped[figures].sum(min_count=1).reset_index().astype({"entity_id": "int64", "bucket": "int64"})
@@ -343,42 +348,41 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
     return answer[["entity_id", "bucket_at", "bucket_seconds", "coverage_ratio", *names]]
 
 
-def _account_ranges(edges_ms: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Which accounts answer: sums of UTC days, and the hours of those days that an edge cuts."""
-    day = accounted.DAY_MS
-    first, last = edges_ms[0], edges_ms[-1]
-    cut = sorted({edge // day * day for edge in edges_ms if edge % day})
-    hours = [(1, max(day_ms, first), min(day_ms + day, last)) for day_ms in cut]
-    return [(24, first, last), *hours]
+def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:
+    """Which accounts together fill the buckets: hours that one covers, widest first -> starts."""
+    starts: dict[int, list[int]] = {width: [] for width in (*accounted.SUMS, 1)}
+    for at_ms, end_ms in pairwise(edges_ms):
+        while at_ms < end_ms:
+            width = next(w for w in starts if at_ms % (w * MS_PER_HOUR) == 0 and at_ms + w * MS_PER_HOUR <= end_ms)
+            starts[width].append(at_ms)
+            at_ms += width * MS_PER_HOUR
+    return {width: of for width, of in starts.items() if of}
 
 
 def _account_sums(
     family: str,
     names: Sequence[str],
     entity_ids: Sequence[int] | None,
-    hours: int,
-    start_ms: int,
-    end_ms: int,
+    width: int,
+    starts: Sequence[int],
     edges_ms: Sequence[int],
 ) -> Select[Any]:
     table, entity = schema.account.c, schema.entity.c
     of_family = select(entity.entity_id).where(entity.family == family, series.within(entity.entity_id, entity_ids))
-    day, step_ms = accounted.DAY_MS, edges_ms[1] - edges_ms[0]
+    step_ms = edges_ms[1] - edges_ms[0]
     if list(edges_ms) == list(range(edges_ms[0], edges_ms[-1] + 1, step_ms)):
         bucket: ColumnElement[int] = (table.start_ms - edges_ms[0]) // step_ms
     else:
         bucket = case(*((table.start_ms < edge, number) for number, edge in enumerate(edges_ms[1:])))
+    within: ColumnElement[bool] = table.start_ms.between(starts[0], starts[-1])
+    if starts[-1] - starts[0] != (len(starts) - 1) * width * MS_PER_HOUR:
+        within &= table.start_ms.in_(starts)
     rank = case({name: number for number, name in enumerate(SOURCES)}, value=table.energy_source)
     figures = [func.max(rank) if name == "energy_source" else func.sum(table[name]) for name in names]
     return (
         select(table.entity_id, bucket.label("bucket"), *figures)
-        .where(
-            table.hours == hours,
-            table.start_ms.not_in([edge // day * day for edge in edges_ms if edge % day] if hours == 24 else []),
-            table.entity_id.in_(of_family),  # so that hours are looked up entity by entity and not read through
-            table.start_ms >= start_ms,
-            table.start_ms < end_ms,
-        )
+        # By entity, so that what is asked for is looked up and not all of a width read through.
+        .where(table.hours == width, table.entity_id.in_(of_family), within)
         .group_by(table.entity_id, bucket)
     )
 

@@ -181,7 +181,7 @@ latency_block = Table(
 
 
 def _account_key() -> tuple[Column[int], ...]:
-    width = Column("hours", Integer, primary_key=True)  # 1, or 24 for the sum of a UTC day
+    width = Column("hours", Integer, primary_key=True)  # 1, or 8 or 24 for sums of a UTC day's hours
     return width, _entity_id(), Column("start_ms", Integer, primary_key=True)
 
 

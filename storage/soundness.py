@@ -18,10 +18,11 @@ import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, Table, select
 
 from storage import blocks, schema
-from storage.accounts import DAY_MS
+from storage.accounts import SUMS
 from storage.aggregates import NAMES
 from storage.codec import Corrupt, Floats, Integers, unpack_into, unpack_times
 from storage.hours import SOURCES
+from storage.rows import HOUR_MS
 from storage.schema import SPAN_MS
 from storage.steps import TIMES
 
@@ -252,48 +253,53 @@ def _latency_block(of: Entity, row: RowMapping, bounds: int | None) -> Iterator[
 
 def accounts(reader: Engine, of: Entity) -> Iterator[Finding]:
     """Days that are not the sum of their hours."""
-    yield from _wrong_days(reader, of, schema.account, (), _sum)
-    yield from _wrong_days(reader, of, schema.latency_account, ("kind", "bounds_id"), _latency_sum)
+    for width in SUMS:
+        yield from _wrong_sums(reader, of, schema.account, (), _sum, width)
+    yield from _wrong_sums(reader, of, schema.latency_account, ("kind", "bounds_id"), _latency_sum, 24)
 
 
-def _wrong_days(
+def _wrong_sums(
     reader: Engine,
     of: Entity,
     table: Table,
     key: tuple[str, ...],
     total: Callable[[Sequence[RowMapping]], dict[str, Any]],
+    width: int,
 ) -> Iterator[Finding]:
-    def day_of(row: RowMapping) -> tuple[Any, ...]:
-        return (row["start_ms"] // DAY_MS * DAY_MS, *(row[name] for name in key))
+    width_ms = width * HOUR_MS
+
+    def sum_of(row: RowMapping) -> tuple[Any, ...]:
+        return (row["start_ms"] // width_ms * width_ms, *(row[name] for name in key))
 
     findings = []
     order = [*(table.c[name] for name in key), table.c.start_ms]
     with reader.connect() as connection:
         found = connection.execute(
-            select(table).where(table.c.entity_id == of.entity_id, table.c.hours.in_((1, 24))).order_by(*order)
+            select(table).where(table.c.entity_id == of.entity_id, table.c.hours.in_((1, width))).order_by(*order)
         )
-        for day, rows in groupby(found.mappings(), key=day_of):
+        for start, rows in groupby(found.mappings(), key=sum_of):
             every = list(rows)
-            hours, days = ([row for row in every if row["hours"] == width] for width in (1, 24))
+            hours, sums = ([row for row in every if row["hours"] == of_width] for of_width in (1, width))
             try:
-                wrong = _wrong_day(total(hours) if hours else None, days[0] if days else None)
+                wrong = _wrong_sum(total(hours) if hours else None, sums[0] if sums else None, width)
             except ValueError as exc:  # a list of counts that is none, or lists that do not fit together
                 wrong = f"it cannot be read: {exc}"
             if wrong:
-                metric = " ".join(("account", *map(str, day[1:2])))
-                findings.append(Finding(wrong, _DAYS, _ACCOUNTS, of, day[0], day[0] + DAY_MS, metric))
+                metric = " ".join(("account", *map(str, start[1:2])))
+                findings.append(Finding(wrong, _DAYS, _ACCOUNTS, of, start[0], start[0] + width_ms, metric))
     yield from findings
 
 
-def _wrong_day(wanted: dict[str, Any] | None, found: RowMapping | None) -> str:
-    """What is wrong with a day, in words; nothing where it is the sum of its hours."""
+def _wrong_sum(wanted: dict[str, Any] | None, found: RowMapping | None, width: int) -> str:
+    """What is wrong with a sum, in words; nothing where it is that of its hours."""
+    name = "day" if width == 24 else f"sum of {width} h"
     if wanted is None or found is None:
-        return "a day without hours" if wanted is None else "hours without their day"
+        return f"a {name} without hours" if wanted is None else f"hours without their {name}"
     if counts := wanted.pop("increments", None):
         different = not np.allclose(counts, json.loads(found["increments"]), rtol=TOLERANCE, atol=0.0)
         wanted |= {"increments": "the sum of its hours"} if different else {}
     differences = _differences(wanted, found)
-    return f"the day is not the sum of its hours: {differences}" if differences else ""
+    return f"the {name} is not the sum of its hours: {differences}" if differences else ""
 
 
 def _sum(hours: Sequence[RowMapping]) -> dict[str, Any]:

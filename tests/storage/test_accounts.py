@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from sqlalchemy import select
 
@@ -16,7 +17,7 @@ from core.readings import (
     Reading,
 )
 from core.settings import StorageSettings
-from storage import accounts, schema
+from storage import accounts, queries, schema
 from storage.upkeep import Upkeep
 from tests.conftest import Store
 
@@ -236,3 +237,37 @@ def test_made_anew_they_are_the_same(store: Store):
     store.writer.call(lambda connection: accounts.forget(connection, MIDNIGHT_MS + 5 * HOUR_MS))
     keep(store, hours=30.1)
     assert [rows(store), rows(store, hours=24)] == before
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        [0, 24, 48, 72],
+        [3, 27, 51, 72],
+        [5, 7, 9, 11],
+        [1, 2, 30, 31, 63],
+        [7, 17, 65],
+        [0, 72],
+        list(range(73)),
+    ],
+)
+def test_buckets_of_any_width_add_up_to_their_hours(store: Store, edges: list[int]):
+    """Days, thirds of days and hours are put together so that each hour is counted once."""
+    for first in range(0, 72 * 60, 720):
+        store.write(
+            *(gpu(n * 60, power_watts=100.0 + n % 97, processes=n // 300 % 2) for n in range(first, first + 720))
+        )
+    keep(store, hours=72.2)
+    hours = rows(store)
+    assert len(hours) == 72
+    edges_ms = [MIDNIGHT_MS + hour * HOUR_MS for hour in edges]
+    frame = queries.accounts(store.reader, "accelerator", None, edges_ms)
+    assert len(frame) == len(edges) - 1
+    for first, last, row in zip(edges, edges[1:], frame.to_dict("records"), strict=False):
+        of = hours[first:last]
+        assert row["bucket_seconds"] == (last - first) * 3600
+        for name in ("energy_joules", "energy_seconds", "observed_seconds", "parked_seconds", "free_seconds"):
+            known = [hour[name] for hour in of if hour[name] is not None]
+            assert row[name] == pytest.approx(sum(known)) if known else pd.isna(row[name])
+        assert row["off_seconds"] == pytest.approx(row["bucket_seconds"] - row["observed_seconds"], abs=1e-6)
+        assert row["energy_source"] == "integrated"

@@ -657,7 +657,11 @@ def test_wrong_accounts_are_right_afterwards_and_others_stay(kept: Store):
     assert maintenance.rebuild_accounts(settings(kept.address), "box", now_ms, *window) == 4
     after = all_accounts(kept)
     different = [row for row, was in zip(after, before, strict=True) if row != was]
-    assert {(row[0], row[2]) for row in different} == {(1, START_MS + 20 * HOUR_MS), (24, START_MS)}
+    assert {(row[0], row[2]) for row in different} == {
+        (1, START_MS + 20 * HOUR_MS),
+        (8, START_MS + 16 * HOUR_MS),
+        (24, START_MS),
+    }
     assert maintenance.rebuild_accounts(settings(kept.address), "box", now_ms, window[0]) == 4 * 30
     assert all_accounts(kept) == before
 
