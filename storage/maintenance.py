@@ -291,6 +291,7 @@ class _Counting:
     """Passes changes on to the writer and says how many there were."""
 
     def __init__(self, writer: Writer, told: Callable[[int], None]) -> None:
+        self.turn = writer.turn
         self._writer = writer
         self._told = told
         self._done = 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from sqlalchemy import ColumnElement, Connection, Table, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, case, func, select, update
 
 from core.catalog import FAMILIES
 from core.readings import (
@@ -26,6 +26,7 @@ from storage import schema
 from storage.engine import BY_PLACE, insert
 
 HOUR_MS = 3_600_000
+KEYS_AT_ONCE = 500
 WATCHED_LABELS = ("driver", "version", "partition")  # a change of one of these is worth an event
 _values = {name: attrgetter("observed_at_ms", *(m.name for m in family.metrics)) for name, family in FAMILIES.items()}
 
@@ -66,10 +67,13 @@ class RowWriter:
         readings = sorted(readings, key=_order)
         for bounds in sorted({one.upper_bounds_seconds for one in readings if isinstance(one, LatencySample)}):
             self._bounds_id(connection, bounds)
+        created = self._meet(connection, readings)
+        described = [
+            one for one in readings if isinstance(one, Entity) and created.get((one.family, one.key)) is not one
+        ]
+        self._describe(connection, described)
         for reading in readings:
-            if isinstance(reading, Entity):
-                self._describe(connection, reading)
-            elif isinstance(reading, Assignment):
+            if isinstance(reading, Assignment):
                 self._assign(connection, reading)
             elif (row := self._row(connection, reading)) is not None:
                 rows.setdefault(row[0], []).append(row[1])
@@ -83,10 +87,9 @@ class RowWriter:
 
     def entity_id(self, connection: Connection, family: str, key: str, at_ms: int) -> int:
         """The number of an entity, made known if it is new."""
-        known = self._lookup(connection, family, key)
-        if known is None:
-            known = self._create(connection, Entity(observed_at_ms=at_ms, family=family, key=key, host=self._host))
-        return known.entity_id
+        if (family, key) not in self._known:
+            self._introduce(connection, [Entity(observed_at_ms=at_ms, family=family, key=key, host=self._host)])
+        return self._known[family, key].entity_id
 
     def _row(self, connection: Connection, reading: Reading) -> tuple[Table, tuple[object, ...]] | None:
         """A row's values in the order of its table's columns."""
@@ -121,69 +124,74 @@ class RowWriter:
         entity_id = self.entity_id(connection, event.family, event.key, event.observed_at_ms) if event.key else None
         return (event.observed_at_ms, entity_id, event.kind, event.severity.value, event.code, event.message)
 
-    def _lookup(self, connection: Connection, family: str, key: str) -> _Known | None:
-        known = self._known.get((family, key))
-        if known is None:
-            table = schema.entity.c
-            found = connection.execute(
-                select(table.entity_id, table.parent_key, table.labels).where(table.family == family, table.key == key)
-            ).one_or_none()
-            if found is not None:
-                known = _Known(found.entity_id, found.parent_key, json.loads(found.labels))
-                self._known[family, key] = known
-        return known
+    def _meet(self, connection: Connection, readings: Sequence[Reading]) -> dict[tuple[str, str], Entity]:
+        """Know everything that readings are about; returns what the store had not heard of, as it was created."""
+        strangers: dict[tuple[str, str], Entity] = {}
+        for reading in readings:
+            if isinstance(reading, Entity):
+                strangers.setdefault((reading.family, reading.key), reading)
+        for reading in readings:
+            if isinstance(reading, Sample | LatencySample):
+                family, key = _entity_of(reading)
+                if (family, key) not in self._known and (family, key) not in strangers:
+                    at_ms = reading.observed_at_ms
+                    strangers[family, key] = Entity(observed_at_ms=at_ms, family=family, key=key, host=self._host)
+        return self._introduce(connection, [one for key, one in strangers.items() if key not in self._known])
 
-    def _create(self, connection: Connection, entity: Entity) -> _Known:
-        created = connection.execute(
-            insert(connection, schema.entity)
-            .values(
-                family=entity.family,
-                key=entity.key,
-                host=entity.host,
-                parent_key=entity.parent_key,
-                labels=_labels(entity.labels),
-                first_seen_at_ms=entity.observed_at_ms,
-                last_seen_at_ms=entity.observed_at_ms,
-            )
-            .on_conflict_do_nothing()
-            .returning(schema.entity.c.entity_id)
-        ).scalar_one_or_none()
-        if created is None:  # another daemon was first
-            known = self._lookup(connection, entity.family, entity.key)
-            assert known is not None  # noqa: S101  it is in the way
-        else:
-            known = _Known(created, entity.parent_key, dict(entity.labels))
-        self._known[entity.family, entity.key] = known
-        return known
+    def _introduce(self, connection: Connection, entities: Sequence[Entity]) -> dict[tuple[str, str], Entity]:
+        """Look entities up and create those that are not there; returns the latter."""
+        self._recall(connection, entities)
+        new = {(one.family, one.key): one for one in entities if (one.family, one.key) not in self._known}
+        if new:
+            rows = [
+                {
+                    "family": one.family,
+                    "key": one.key,
+                    "host": one.host,
+                    "parent_key": one.parent_key,
+                    "labels": _labels(one.labels),
+                    "first_seen_at_ms": one.observed_at_ms,
+                    "last_seen_at_ms": one.observed_at_ms,
+                }
+                for one in new.values()
+            ]
+            connection.execute(insert(connection, schema.entity).on_conflict_do_nothing(), rows)
+            self._recall(connection, list(new.values()))
+        return new
 
-    def _describe(self, connection: Connection, entity: Entity) -> None:
-        known = self._lookup(connection, entity.family, entity.key)
-        if known is None:
-            self._create(connection, entity)
-            return
-        connection.execute(
-            schema.entity.update()
-            .where(schema.entity.c.entity_id == known.entity_id)
-            .values(
-                host=entity.host,
-                parent_key=entity.parent_key,
-                labels=_labels(entity.labels),
-                last_seen_at_ms=_greater(schema.entity.c.last_seen_at_ms, entity.observed_at_ms),
+    def _recall(self, connection: Connection, entities: Sequence[Entity]) -> None:
+        """Remember those of the entities that the store holds."""
+        table = schema.entity.c
+        columns = (table.entity_id, table.key, table.parent_key, table.labels)
+        for family in sorted({one.family for one in entities}):
+            keys = [one.key for one in entities if one.family == family]
+            for first in range(0, len(keys), KEYS_AT_ONCE):
+                some = keys[first : first + KEYS_AT_ONCE]
+                found = connection.execute(select(*columns).where(table.family == family, table.key.in_(some)))
+                for entity_id, key, parent_key, labels in found:
+                    self._known[family, key] = _Known(entity_id, parent_key, json.loads(labels))
+
+    def _describe(self, connection: Connection, entities: Sequence[Entity]) -> None:
+        """Bring descriptions up to date; a change that is worth it becomes an event."""
+        rows: list[dict[str, object]] = []
+        changes: list[tuple[object, ...]] = []
+        for entity in entities:
+            known = self._known[entity.family, entity.key]
+            rows.append(
+                {
+                    "of": known.entity_id,
+                    "to_host": entity.host,
+                    "to_parent_key": entity.parent_key,
+                    "to_labels": _labels(entity.labels),
+                    "seen_at_ms": entity.observed_at_ms,
+                }
             )
-        )
-        for label in WATCHED_LABELS:
-            before, now = known.labels.get(label), entity.labels.get(label)
-            if before and now and before != now:
-                change = Event(
-                    observed_at_ms=entity.observed_at_ms,
-                    kind=f"{label} change",
-                    severity=Severity.INFO,
-                    message=f"{label} changed from {before} to {now}",
-                    family=entity.family,
-                    key=entity.key,
-                )
-                insert_rows(connection, schema.event, [self._event(connection, change)])
-        self._known[entity.family, entity.key] = _Known(known.entity_id, entity.parent_key, dict(entity.labels))
+            changes += [self._event(connection, change) for change in _changes(known, entity)]
+            self._known[entity.family, entity.key] = _Known(known.entity_id, entity.parent_key, dict(entity.labels))
+        if rows:
+            connection.execute(_DESCRIBE, rows)
+        if changes:
+            insert_rows(connection, schema.event, changes)
 
     def _assign(self, connection: Connection, said: Assignment) -> None:
         at_ms = said.observed_at_ms
@@ -222,6 +230,21 @@ def _labels(labels: Mapping[str, str]) -> str:
     return json.dumps(dict(sorted(labels.items())), ensure_ascii=False)
 
 
+def _changes(known: _Known, entity: Entity) -> Iterator[Event]:
+    """What is different about an entity and worth an event."""
+    for label in WATCHED_LABELS:
+        before, now = known.labels.get(label), entity.labels.get(label)
+        if before and now and before != now:
+            yield Event(
+                observed_at_ms=entity.observed_at_ms,
+                kind=f"{label} change",
+                severity=Severity.INFO,
+                message=f"{label} changed from {before} to {now}",
+                family=entity.family,
+                key=entity.key,
+            )
+
+
 def _storable(values: Iterable[float | None]) -> list[float | None]:
     """NaN and infinities are not values; unknown is NULL."""
     return [value if value is None or math.isfinite(value) else None for value in values]
@@ -242,6 +265,18 @@ def _entity_of(reading: Sample | LatencySample) -> tuple[str, str]:
 
 def _greater(one: ColumnElement[int], other: ColumnElement[int] | int) -> ColumnElement[int]:
     return case((one > other, one), else_=other)
+
+
+_DESCRIBE = (
+    update(schema.entity)
+    .where(schema.entity.c.entity_id == bindparam("of"))
+    .values(
+        host=bindparam("to_host"),
+        parent_key=bindparam("to_parent_key"),
+        labels=bindparam("to_labels"),
+        last_seen_at_ms=_greater(schema.entity.c.last_seen_at_ms, bindparam("seen_at_ms", type_=schema.Integer)),
+    )
+)
 
 
 def insert_rows(connection: Connection, table: Table, rows: list[tuple[object, ...]]) -> None:

@@ -31,13 +31,15 @@ T = TypeVar("T")
 DAY_MS = 24 * HOUR_MS
 PAUSE_SECONDS = 60.0
 SETTLE_MS = 300_000  # an hour is left alone for this long after its end: ticks may still be on their way
-ENTITIES_AT_ONCE, ENTITY_HOURS_AT_ONCE = 100, 2_000  # read together for accounts; bounds memory
+ENTITIES_AT_ONCE, ENTITY_HOURS_AT_ONCE = 20, 400  # read together for accounts; bounds memory
 VACUUM_PAGES = 500  # given back at once
 LEAST_FREE_RATIO = 0.2
 SLICE_MS = 600_000
 
 
 class _Writer(Protocol):
+    turn: threading.Lock
+
     def call(self, work: Callable[[Connection], T], *, timeout_seconds: float = ...) -> T: ...
 
 
@@ -106,8 +108,9 @@ class Upkeep:
             return [*samples, *histograms.due(connection, until_ms)]
 
     def _seal(self, what: blocks.Due | histograms.Due) -> bool:
-        with self._reader.connect() as connection:
-            store = self._prepared(connection, what)
+        numbers = self._numbers()
+        with self._writer.turn, self._reader.connect() as connection:
+            store = self._prepared(connection, what, numbers)
         try:
             if store is not None:
                 self._writer.call(store)
@@ -116,13 +119,13 @@ class Upkeep:
         return store is not None
 
     def _prepared(
-        self, connection: Connection, what: blocks.Due | histograms.Due
+        self, connection: Connection, what: blocks.Due | histograms.Due, numbers: Mapping[tuple[str, str], int]
     ) -> Callable[[Connection], None] | None:
         if isinstance(what, histograms.Due):
             histogram = histograms.prepare(connection, what)
             return None if histogram is None else partial(histograms.store, sealed=histogram)
         block = blocks.prepare(connection, what)
-        return None if block is None else partial(blocks.store, sealed=block, metric_ids=self._numbers())
+        return None if block is None else partial(blocks.store, sealed=block, metric_ids=numbers)
 
     def account(self, now_ms: int, progress: Callable[[int], None] = lambda hours: None) -> None:
         """Make the accounts of complete hours.
@@ -148,7 +151,7 @@ class Upkeep:
         for some, to_ms in _together(every, until_ms):
             if self._stop.is_set():
                 return False
-            with self._reader.connect() as connection:
+            with self._writer.turn, self._reader.connect() as connection:
                 made = list(accounts.prepare(connection, some, to_ms, until_ms))
             for one in made:
                 try:

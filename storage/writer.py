@@ -53,7 +53,7 @@ class Writer:
         retry_seconds: float = 2.0,
         max_queued: int = 5_000,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self.rows = RowWriter(host)
         self._spool = spool
         self._flush_seconds = flush_seconds
@@ -67,6 +67,9 @@ class Writer:
         self._stopping = False
         self._failing = False
         self._synchronised = False  # the spool has been told what the database holds of it
+        self.turn = threading.Lock()
+        """Held while a transaction is under way. What computes for long in Python takes it meanwhile, a little at a
+        time: two threads that want the interpreter would keep the write lock several times longer."""
         self.batches_dropped = 0  # by this process
         self._dropped_stored = 0
         self._metric_ids: Mapping[tuple[str, str], int] = {}
@@ -133,7 +136,7 @@ class Writer:
             if not done.set_running_or_notify_cancel():
                 return  # the caller gave up waiting: it must not happen behind its back
             try:
-                with self._engine.begin() as connection:
+                with self.turn, self.engine.begin() as connection:
                     result = work(connection)
                 done.set_result(result)
             except Exception as exc:  # noqa: BLE001  handed to the caller
@@ -163,7 +166,7 @@ class Writer:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _run(self) -> None:
         while True:
@@ -244,7 +247,7 @@ class Writer:
         """Batches of the spool in order; the database remembers how far it got, so that none comes twice."""
         if self._spool is None or (self._synchronised and not self._spool.waiting):
             return
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             done = int(read_fact(connection, self._mark) or 0)
         self._spool.discard_through(done)  # an earlier daemon may have ended between storing and discarding
         self._synchronised = True
@@ -274,7 +277,7 @@ class Writer:
     def _transact(self, records: Sequence[Record]) -> None:
         dropped = self.batches_dropped
         try:
-            with self._engine.begin() as connection:
+            with self.turn, self.engine.begin() as connection:
                 self._write(connection, [record.batch for record in records])
                 if records and records[-1].sequence:
                     write_fact(connection, self._mark, str(records[-1].sequence))

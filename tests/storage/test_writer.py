@@ -165,7 +165,7 @@ def test_health_is_stored(store: Store):
 def test_a_locked_store_loses_nothing(store: Store):
     failures = iter([True] * 3)
 
-    @event.listens_for(store.writer._engine, "begin")
+    @event.listens_for(store.writer.engine, "begin")
     def locked(connection: object) -> None:
         if next(failures, False):
             raise OperationalError("BEGIN", None, Exception("database is locked"))
@@ -197,7 +197,7 @@ def test_a_table_that_is_away_for_a_while_costs_nothing(store: Store):
 
 def test_a_full_queue_drops_the_oldest_and_counts(open_store: Callable[[], Store]):
     store = open_store()
-    idle = Writer(store.writer._engine, host="box", max_queued=3)
+    idle = Writer(store.writer.engine, host="box", max_queued=3)
     for n in range(5):
         idle.submit(Batch((gpu(START_MS + n),)))
     assert idle.batches_dropped == 2
@@ -238,7 +238,7 @@ def test_spend_stays_under_its_cap_and_survives_a_restart(open_store: Callable[[
 
 
 def test_a_ledger_that_cannot_be_written_allows_nothing(store: Store):
-    with store.writer._engine.begin() as connection:
+    with store.writer.engine.begin() as connection:
         connection.execute(text("DROP TABLE probe_spend"))
     with pytest.raises(StoreError, match="no probe is sent"):
         StoredSpend(store.writer).reserve("probe", "2026-11", 0.1, 1.0)
