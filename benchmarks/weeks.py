@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from storage import accounts, queries, schema
@@ -82,16 +80,3 @@ def read(address: Address) -> Iterator[WeeklyRead]:
             raise RuntimeError(f"{rows} rows of weeks instead of {ACCELERATORS * WEEKS}")
         yield WeeklyRead(zone, best * 1e3, rows)
     reader.dispose()
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="vatio-bench-") as scratch:
-        path = Path(scratch) / "vatio.db"
-        with filled(path):
-            for one in read(path):
-                print(f"{one.zone}: {one.milliseconds:.0f} ms for {one.rows} weeks of accelerators")
-        print(f"{path.stat().st_size / 1e6:.0f} MB")
-
-
-if __name__ == "__main__":
-    main()
