@@ -1,4 +1,4 @@
-"""``python -m storage info | check | backup | export | compact | rebuild-accounts``."""
+"""``python -m storage info | check | backup | export | compact | rebuild-accounts | distribute``."""
 
 from __future__ import annotations
 
@@ -135,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     rebuild.add_argument("--from", dest="start", metavar="DATE", help=f"default: as far back as can be; {TIME}")
     rebuild.add_argument("--to", dest="end", metavar="DATE", help="the instant before which it ends; default: now")
+
+    command(
+        "distribute",
+        "spread the tables of a PostgreSQL database over a Citus cluster, by entity",
+        "Once, before the first daemon writes. Written after Citus' documentation and run by nobody yet: try it on a copy.",
+    )
     return parser
 
 

@@ -18,11 +18,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from core.errors import ConfigError
+from core.errors import ConfigError, StoreError
 from core.settings import Settings
 from core.units import show, unit_of
-from storage import maintenance
+from storage import maintenance, postgres
 from storage.inventory import Holding, Inventory, Outlook, take
+from storage.session import writing
 from storage.soundness import iso
 
 DAY_MS = 86_400_000
@@ -247,6 +248,17 @@ def rebuild_accounts(settings: Settings, given: argparse.Namespace) -> int:
     return 0
 
 
+def distribute(settings: Settings, _given: argparse.Namespace) -> int:
+    """Spread the tables over a Citus cluster."""
+    if isinstance(settings.storage.address, Path):
+        raise ConfigError("distribute is for PostgreSQL with the Citus extension: storage.url names a SQLite file")
+    with writing(settings.storage.address, host=settings.collectors.host_name) as writer:
+        if not writer.call(postgres.distribute, timeout_seconds=3600.0):
+            raise StoreError(f"{settings.storage.place} has no Citus extension: CREATE EXTENSION citus, then again")
+    print("distributed by entity")  # noqa: T201
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "info": info,
     "check": check,
@@ -254,6 +266,7 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "export": export,
     "compact": compact,
     "rebuild-accounts": rebuild_accounts,
+    "distribute": distribute,
 }
 
 

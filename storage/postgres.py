@@ -146,15 +146,15 @@ def _give_way(connection: Connection) -> None:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {GIVE_WAY_MS}")
 
 
-def distribute(connection: Connection) -> None:
-    """Spread facts over the nodes of a Citus cluster by entity, where the database has that extension.
+def distribute(connection: Connection) -> bool:
+    """Spread facts over the nodes of a Citus cluster by entity; ``False`` where the database lacks that extension.
 
     Nobody has run this yet: there was no Citus to test it on. It follows Citus' documentation, and by that some
-    questions (``queries.latest``, ``blocks.due``) will be refused there, since they look up facts for each row of
-    a reference table. Nothing calls it before that is settled.
+    questions (``queries.latest``, ``blocks.due``) may be refused there, since they look up facts for each row of
+    a reference table.
     """
     if connection.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'citus'")).first() is None:
-        return
+        return False
     done = set(connection.execute(text("SELECT logicalrelid::regclass::text FROM pg_dist_partition")).scalars())
     for table in (schema.entity, schema.metric, schema.histogram_bounds):
         if table.name not in done:
@@ -162,6 +162,7 @@ def distribute(connection: Connection) -> None:
     for table in schema.metadata.sorted_tables:
         if table.name not in done and table is not schema.entity and "entity_id" in table.primary_key.columns:
             connection.execute(text("SELECT create_distributed_table(:name, 'entity_id')"), {"name": table.name})
+    return True
 
 
 def is_partition(name: str) -> bool:

@@ -376,7 +376,7 @@ def test_one_daemon_at_a_time_keeps_the_store_in_order(new_database: NewDatabase
 
 def test_without_citus_nothing_is_distributed(new_database: NewDatabase):
     with opened(new_database()) as (engine, _), engine.begin() as connection:
-        postgres.distribute(connection)
+        assert postgres.distribute(connection) is False
 
 
 def test_one_host_name_writes_once(new_database: NewDatabase):
