@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "distribute",
         "spread the tables of a PostgreSQL database over a Citus cluster, by entity",
-        "Once, before the first daemon writes. Written after Citus' documentation and run by nobody yet: try it on a copy.",
+        "Once, before the first daemon writes. By its documentation; nobody has run it yet: try a copy.",
     )
     return parser
 
