@@ -1,4 +1,4 @@
-"""The wall clock watched against the one that only goes forward: what to do when somebody sets it."""
+"""Instants: the tick that a sample belongs to, and what to do when somebody sets the clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from core.catalog import FAMILIES
 from core.metric import Kind
-from core.readings import Event, Reading, Sample, Severity
+from core.readings import Event, LatencySample, Reading, Sample, Severity
 
 LEAST_STEP_NS = 2_000_000_000  # less is the work of time synchronisation, which nobody needs to hear of
 _COUNTERS: dict[str, dict[str, Any]] = {
@@ -42,6 +42,20 @@ class Clock:
         said = back if step_ns < 0 else f"set forward by {seconds:,.0f} s: the time between was not observed"
         at_ms = wall_ns // 1_000_000
         return (Event(observed_at_ms=at_ms, kind="clock", severity=Severity.WARNING, message=f"the clock was {said}"),)
+
+
+def on_tick(readings: Iterable[Reading], scheduled_at_ms: int, tolerance_ms: float) -> tuple[Reading, ...]:
+    """Readings with those samples at the instant of their tick that were taken within the tolerance after it.
+
+    All entities of a host then share their times, which are stored once and looked at once; the difference
+    between two steps is what a tick was late, not what a step lasts.
+    """
+    return tuple(
+        replace(reading, observed_at_ms=scheduled_at_ms)
+        if isinstance(reading, Sample | LatencySample) and 0 < reading.observed_at_ms - scheduled_at_ms <= tolerance_ms
+        else reading
+        for reading in readings
+    )
 
 
 def without_counters(readings: Iterable[Reading], newest_ms: int) -> tuple[Reading, ...]:

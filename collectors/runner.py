@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from collectors.assignments import ACCELERATOR_SOURCES, Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
-from collectors.clock import Clock, without_counters
+from collectors.clock import Clock, on_tick, without_counters
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
 from core.readings import Outcome, Reading, Sample, TargetReport
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 10.0  # after something broke
 FIRST_PAUSE_ABSENT_SECONDS = 300.0  # where nothing of the kind is here: a new process each time is not free
 LONGEST_PAUSE_SECONDS = 600.0
+ON_TIME_RATIO = 0.01  # of the interval: a sample taken so soon after its tick was taken at it
 NS = 1_000_000_000
 
 
@@ -177,9 +178,10 @@ class SourceLoop:
         with self._assigner.lock:
             self._assigner.heard(self._source.name)
             assignments = self._assigner.observe(tick.readings, now_ms())
-            readings = (*without_counters(tick.readings, self._newest_ms), *assignments, *self._clock.step())
+            taken = on_tick(tick.readings, scheduled_at_ms, self._interval_ns / NS * 1000 * ON_TIME_RATIO)
+            readings = (*without_counters(taken, self._newest_ms), *assignments, *self._clock.step())
             self._writer.submit(Batch(readings, tick.reports))
-        at_ms = (reading.observed_at_ms for reading in tick.readings if isinstance(reading, Sample))
+        at_ms = (reading.observed_at_ms for reading in taken if isinstance(reading, Sample))
         self._newest_ms = max(self._newest_ms, *at_ms, 0)
         for report in tick.reports:
             self._log_change(report)

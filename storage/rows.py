@@ -60,11 +60,12 @@ class RowWriter:
     def write(self, connection: Connection, readings: Iterable[Reading]) -> None:
         """Insert all readings; those already stored are left as they are.
 
-        Daemons that write at once come to what they have in common in the same order, so that none waits in a circle.
+        On PostgreSQL daemons that write at once come to what they have in common in the same order, so that none
+        waits in a circle. Elsewhere things are numbered as they are told, which is the order people know them in.
         """
         rows: dict[Table, list[tuple[object, ...]]] = {}
         hours: dict[int, set[int]] = {}
-        readings = sorted(readings, key=_order)
+        readings = sorted(readings, key=_order) if connection.dialect.name == "postgresql" else list(readings)
         for bounds in sorted({one.upper_bounds_seconds for one in readings if isinstance(one, LatencySample)}):
             self._bounds_id(connection, bounds)
         created = self._meet(connection, readings)

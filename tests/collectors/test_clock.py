@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collectors.clock import Clock, without_counters
+from collectors.clock import Clock, on_tick, without_counters
 from core.readings import AcceleratorSample, Event
 
 SECOND = 1_000_000_000
@@ -49,3 +49,8 @@ def test_counters_are_unknown_until_time_has_caught_up():
     assert [sample.energy_joules_total for sample in samples] == [None, None, 9.0]  # type: ignore[union-attr]
     assert [(sample.power_watts, sample.processes) for sample in samples] == [(5.0, 1)] * 3  # type: ignore[union-attr]
     assert last is event
+
+
+def test_a_sample_taken_on_time_carries_the_instant_of_its_tick():
+    taken = [AcceleratorSample(key="G", observed_at_ms=at_ms) for at_ms in (999, 1000, 1100, 1101)]
+    assert [one.observed_at_ms for one in on_tick(taken, 1000, 100)] == [999, 1000, 1000, 1101]  # type: ignore[union-attr]

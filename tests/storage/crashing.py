@@ -113,7 +113,7 @@ def main(path: Path, times: int, seed: int) -> None:
             os.close(mine)
             work(path, tick, its)
         os.close(its)
-        time.sleep(chance.uniform(0.01, 0.3))
+        time.sleep(chance.uniform(0.01, 0.2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(mine) as said:

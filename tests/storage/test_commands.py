@@ -233,6 +233,7 @@ def test_what_ctrl_c_stops_is_said(config: str, tmp_path: Path):
         (["export", "--family", "cpu", "--step", "0"], 2, "--step: invalid number of seconds from 1 on value: '0'"),
         (["rebuild-accounts", "--from", "monday"], 2, "--from 'monday': expected a date such as 2026-11-25"),
         (["rebuild-accounts", "--from", "2025-01-02", "--to", "2025-01-02"], 2, "name a later --to"),
+        (["distribute"], 2, "distribute is for PostgreSQL with the Citus extension"),
     ],
 )
 def test_trouble_is_said_on_one_line(tmp_path: Path, words: list[str], code: int, said: str):
@@ -240,7 +241,7 @@ def test_trouble_is_said_on_one_line(tmp_path: Path, words: list[str], code: int
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "distribute"])
 def test_what_is_no_database_is_said_on_one_line(tmp_path: Path, command: str):
     file = tmp_path / "vatio.db"
     file.write_bytes(b"not a database at all" * 500)
