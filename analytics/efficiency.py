@@ -10,11 +10,10 @@ import pandas as pd
 
 from analytics.formulas import energy as formulas
 from analytics.formulas.energy import Quality
+from analytics.formulas.states import BUSY_RATIO, LOOKBACK_MS, State
 from storage import queries
 from storage.engine import Store
 
-IDLE_LOOKBACK_MS = 300_000
-BUSY_RATIO = 0.01  # under this for the whole look-back, without server metrics: not working
 _LABELS = {"accelerator": ("gpu_counter", "gpu_power"), "cpu": ("cpu_counter", "cpu_power")}
 
 
@@ -93,7 +92,7 @@ def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_0
     Returns:
         entity_id, state, basis ("server", "busy time" or "no sample").
     """
-    since = now_ms - IDLE_LOOKBACK_MS
+    since = now_ms - LOOKBACK_MS
     last = queries.latest(engine, "accelerator").set_index("entity_id")["observed_at"]
     held = queries.latest_known(engine, "accelerator", ["processes"], since).set_index("entity_id")["processes"]
     recent = queries.raw(engine, "accelerator", ["utilization_ratio"], None, since, now_ms + 1)
@@ -103,14 +102,14 @@ def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_0
     rows = []
     for entity_id, seen_at in last.items():
         if seen_at < fresh_from:
-            rows.append((entity_id, "off", "no sample"))
+            rows.append((entity_id, State.OFF.value, "no sample"))
         elif held.get(entity_id, np.nan) == 0:
-            rows.append((entity_id, "free", "busy time"))
+            rows.append((entity_id, State.FREE.value, "busy time"))
         elif entity_id in serving:
-            rows.append((entity_id, "active" if serving[entity_id] else "parked", "server"))
+            rows.append((entity_id, (State.ACTIVE if serving[entity_id] else State.PARKED).value, "server"))
         else:
             idle = busiest.get(entity_id, np.nan) < BUSY_RATIO
-            rows.append((entity_id, "parked" if idle else "active", "busy time"))
+            rows.append((entity_id, (State.PARKED if idle else State.ACTIVE).value, "busy time"))
     return pd.DataFrame(rows, columns=["entity_id", "state", "basis"])
 
 
