@@ -27,7 +27,7 @@ from core.settings import StorageSettings
 from storage import upkeep as upkeeps
 from storage.batch import Batch
 from storage.engine import reader_engine
-from storage.rows import HOUR_MS
+from storage.schema import HOUR_MS
 from storage.session import writing
 from storage.spool import Spool
 from storage.upkeep import SETTLE_MS, Upkeep

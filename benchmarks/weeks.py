@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from storage import accounts, queries, schema
 from storage.accounts import Accounts, Pending
 from storage.engine import Address, reader_engine
-from storage.rows import HOUR_MS
+from storage.schema import HOUR_MS
 from storage.session import writing
 
 ACCELERATORS, WEEKS, READS = 1_000, 8, 7

@@ -47,8 +47,8 @@ class Clock:
 def on_tick(readings: Iterable[Reading], scheduled_at_ms: int, tolerance_ms: float) -> tuple[Reading, ...]:
     """Readings with those samples at the instant of their tick that were taken within the tolerance after it.
 
-    All entities of a host then share their times, which are stored once and looked at once; the difference
-    between two steps is what a tick was late, not what a step lasts.
+    All entities of a host then share their times, which are stored once and looked at once. It moves a sample by
+    no more than the tolerance, a hundredth of the interval in the daemon.
     """
     return tuple(
         replace(reading, observed_at_ms=scheduled_at_ms)

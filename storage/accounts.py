@@ -24,11 +24,11 @@ from storage import histograms, schema, series
 from storage.blocks import Changed
 from storage.codec import Floats, Integers
 from storage.hours import SOURCES, Hours
-from storage.rows import HOUR_MS, insert_rows
+from storage.rows import insert_rows
+from storage.schema import DAY_MS, HOUR_MS
 from storage.series import FOREVER_MS, Rows
 from storage.steps import grown_ms
 
-DAY_MS = 24 * HOUR_MS
 SUMS = (24, 8)
 """Hours over which hours are summed up. Thirds of a day are for weeks of time zones, which cut UTC days."""
 FAMILIES_ACCOUNTED = ("deployment", "accelerator", "cpu", "host")

@@ -20,11 +20,9 @@ from storage import schema, series
 from storage.aggregates import NAMES, Aggregates, aggregate
 from storage.codec import Floats, Integers, pack, pack_times
 from storage.engine import insert
-from storage.schema import SPAN_MS
+from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import Rows
 from storage.steps import TIMES, time_aggregates
-
-HOUR_MS = 3_600_000
 
 
 class Changed(Exception):

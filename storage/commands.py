@@ -23,10 +23,10 @@ from core.settings import Settings
 from core.units import show, unit_of
 from storage import maintenance, postgres
 from storage.inventory import Holding, Inventory, Outlook, take
+from storage.schema import DAY_MS
 from storage.session import writing
 from storage.soundness import iso
 
-DAY_MS = 86_400_000
 BYTES = unit_of("x_bytes")
 PIPED_WIDTH = 160
 

@@ -15,10 +15,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from storage import schema
-from storage.blocks import HOUR_MS, Changed
+from storage.blocks import Changed
 from storage.codec import Corrupt, Floats, Integers, pack, pack_times, unpack, unpack_into, unpack_times
 from storage.engine import insert
-from storage.schema import SPAN_MS
+from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import overlapping, within
 
 log = logging.getLogger(__name__)

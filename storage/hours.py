@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from analytics.formulas import energy as formulas
 from storage import schema
 from storage.codec import Floats, Integers
-from storage.rows import HOUR_MS
+from storage.schema import HOUR_MS
 
 SOURCES = ("counter", "node", "integrated", "estimated")
 """Where energy came from, best first: a device's counter, power samples of the node, power samples of a device,

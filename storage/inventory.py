@@ -33,11 +33,10 @@ from sqlalchemy.exc import OperationalError
 from core.settings import StorageSettings
 from storage import schema
 from storage.engine import database_bytes
-from storage.schema import SPAN_MS
+from storage.schema import DAY_MS, SPAN_MS
 from storage.spool import Spool
 from storage.writer import DROPPED, read_fact
 
-DAY_MS = 86_400_000
 SPANS_MEASURED = 7 * DAY_MS // SPAN_MS  # of those that have data; growth is their mean
 LONGEST_OUTLOOK_DAYS = 36_500.0
 _NUMBER_BYTES = 8  # a number that is not unknown, where the database does not tell what its pages hold

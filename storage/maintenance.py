@@ -27,8 +27,7 @@ from core.settings import StorageSettings
 from storage import accounts, postgres, schema, soundness
 from storage.engine import BUSY_TIMEOUT_MS, Address, cannot_be_used, database_bytes, reader_engine
 from storage.migrate import SCRIPTS
-from storage.rows import HOUR_MS
-from storage.schema import SPAN_MS
+from storage.schema import HOUR_MS, SPAN_MS
 from storage.session import writing
 from storage.soundness import Finding
 from storage.upkeep import SETTLE_MS, Upkeep, give_back

@@ -24,12 +24,11 @@ from storage import histograms, schema, series
 from storage.codec import Floats, Integers
 from storage.engine import database_bytes
 from storage.hours import SOURCES
+from storage.schema import HOUR_MS
 from storage.series import FOREVER_MS
 from storage.steps import LOOKBACK_MS, by_step, grown_ms
 
 __all__ = ["LOOKBACK_MS"]
-
-MS_PER_HOUR = 3_600_000
 
 
 def _frame(engine: Engine, statement: Select[Any], *, integers: Iterable[str] = ()) -> pd.DataFrame:
@@ -353,9 +352,9 @@ def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:
     starts: dict[int, list[int]] = {width: [] for width in (*accounted.SUMS, 1)}
     for at_ms, end_ms in pairwise(edges_ms):
         while at_ms < end_ms:
-            width = next(w for w in starts if at_ms % (w * MS_PER_HOUR) == 0 and at_ms + w * MS_PER_HOUR <= end_ms)
+            width = next(w for w in starts if at_ms % (w * HOUR_MS) == 0 and at_ms + w * HOUR_MS <= end_ms)
             starts[width].append(at_ms)
-            at_ms += width * MS_PER_HOUR
+            at_ms += width * HOUR_MS
     return {width: of for width, of in starts.items() if of}
 
 
@@ -375,7 +374,7 @@ def _account_sums(
     else:
         bucket = case(*((table.start_ms < edge, number) for number, edge in enumerate(edges_ms[1:])))
     within: ColumnElement[bool] = table.start_ms.between(starts[0], starts[-1])
-    if starts[-1] - starts[0] != (len(starts) - 1) * width * MS_PER_HOUR:
+    if starts[-1] - starts[0] != (len(starts) - 1) * width * HOUR_MS:
         within &= table.start_ms.in_(starts)
     rank = case({name: number for number, name in enumerate(SOURCES)}, value=table.energy_source)
     figures = [func.max(rank) if name == "energy_source" else func.sum(table[name]) for name in names]

@@ -24,8 +24,8 @@ from core.readings import (
 )
 from storage import schema
 from storage.engine import BY_PLACE, insert
+from storage.schema import HOUR_MS
 
-HOUR_MS = 3_600_000
 KEYS_AT_ONCE = 500
 WATCHED_LABELS = ("driver", "version", "partition")  # a change of one of these is worth an event
 _values = {name: attrgetter("observed_at_ms", *(m.name for m in family.metrics)) for name, family in FAMILIES.items()}
@@ -310,7 +310,9 @@ def end_assignments(connection: Connection, host: str) -> None:
     last_seen = (
         select(func.max(sample.c.observed_at_ms)).where(sample.c.entity_id == table.c.deployment_id).scalar_subquery()
     )
-    own = select(entity.c.entity_id).where(entity.c.host == host)
+    own = select(entity.c.entity_id)
+    if connection.dialect.name == "postgresql":  # where others write as well
+        own = own.where(entity.c.host == host)
     end = func.coalesce(last_seen, table.c.valid_from_ms)
     connection.execute(
         table.update()

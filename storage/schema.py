@@ -34,7 +34,9 @@ from core.metric import Kind
 Integer = sa.Integer().with_variant(BigInteger(), "postgresql")
 Real: sa.types.TypeEngine[float] = REAL().with_variant(Double(), "postgresql")
 
-SPAN_MS = 8 * 3_600_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+SPAN_MS = 8 * HOUR_MS
 """What one block covers: a third of a UTC day, 2,880 instants at 10 s."""
 
 metadata = MetaData(

@@ -22,8 +22,7 @@ from storage.accounts import SUMS
 from storage.aggregates import NAMES
 from storage.codec import Corrupt, Floats, Integers, unpack_into, unpack_times
 from storage.hours import SOURCES
-from storage.rows import HOUR_MS
-from storage.schema import SPAN_MS
+from storage.schema import HOUR_MS, SPAN_MS
 from storage.steps import TIMES
 
 SPANS_AT_ONCE = 20  # of one entity; bounds memory

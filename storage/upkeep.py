@@ -22,13 +22,11 @@ from core.errors import StoreError
 from core.settings import StorageSettings
 from storage import accounts, blocks, histograms, postgres, schema
 from storage.engine import one_line
-from storage.rows import HOUR_MS
-from storage.schema import SPAN_MS
+from storage.schema import DAY_MS, HOUR_MS, SPAN_MS
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-DAY_MS = 24 * HOUR_MS
 PAUSE_SECONDS = 60.0
 SETTLE_MS = 300_000  # an hour is left alone for this long after its end: ticks may still be on their way
 ENTITIES_AT_ONCE, ENTITY_HOURS_AT_ONCE = 20, 400  # read together for accounts; bounds memory

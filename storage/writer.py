@@ -27,7 +27,8 @@ from storage import blocks, postgres, schema, series
 from storage.batch import Batch
 from storage.codec import Floats, Integers
 from storage.engine import insert, one_line
-from storage.rows import HOUR_MS, RowWriter, account_again, insert_rows
+from storage.rows import RowWriter, account_again, insert_rows
+from storage.schema import HOUR_MS
 from storage.series import Rows
 from storage.spool import Record, Spool
 
