@@ -184,6 +184,13 @@ class DeploymentSample:
     prefill_seconds_total: float | None = counter("Time spent on prompts, where the server only counts it.", "serving")
     decode_seconds_total: float | None = counter("Time spent generating, where the server only counts it.", "serving")
     process_started_at_seconds: float | None = gauge("Unix time at which the server process began.", "serving")
+    rejected_requests_total: float | None = counter(
+        "Requests refused before they began: not valid, or the server was full.", "serving"
+    )
+    reasoning_tokens_total: float | None = counter("The part of the output tokens that was reasoning.", "serving")
+    model_memory_bytes: float | None = gauge(
+        "Accelerator memory that the loaded model holds, as the server says.", "serving"
+    )
 
 
 class Latency(StrEnum):
@@ -249,6 +256,15 @@ class ProbeSample:
     output_tokens: int | None = gauge("Output tokens as billed, reasoning included.", "probe")
     reasoning_tokens: int | None = gauge("The part of the output that was reasoning.", "probe")
     cost_usd: float | None = gauge("Price of this request by the prices in the settings.", "probe")
+    cached_prompt_tokens: float | None = gauge(
+        "The part of the prompt that the endpoint answered from a cache.", "probe"
+    )
+    chunks: float | None = gauge("Chunks with text; output tokens over this is how many a chunk holds.", "probe")
+    connect_seconds: float | None = gauge("Name lookup, TCP and TLS; in no other latency.", "probe")
+    server_queue_seconds: float | None = gauge("Time in the endpoint's queue, by its own clock.", "probe")
+    server_prefill_seconds: float | None = gauge("Time spent on the prompt, by the endpoint's own clock.", "probe")
+    server_decode_seconds: float | None = gauge("Time spent generating, by the endpoint's own clock.", "probe")
+    server_e2e_seconds: float | None = gauge("The whole request, by the endpoint's own clock.", "probe")
 
 
 Sample = AcceleratorSample | CpuSample | HostSample | DeploymentSample | ProbeSample
@@ -323,7 +339,7 @@ class Assignment:
     deployment_key: str
     target_family: Literal["accelerator", "host"]
     target_keys: tuple[str, ...]
-    origin: Literal["processes", "settings"]
+    origin: Literal["processes", "labels", "settings"]
     observed_at_ms: int
 
 

@@ -163,7 +163,7 @@ class StorageSettings(_Section):
         )
 
 
-SourceName = Literal["nvidia", "amd", "cpu", "host", "serving", "probe"]
+SourceName = Literal["nvidia", "amd", "cpu", "host", "serving", "exporters", "probe"]
 SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
 
 
@@ -199,15 +199,111 @@ class ServerTarget(_Section):
     metrics_path: UrlPath = "/metrics"
     api_key_env: VariableName | None = None
     accelerators: tuple[Name, ...] = ()  # UUIDs, where process ids cannot tell
+    labels: dict[Name, Name] = {}  # pod, namespace, ... : who serves, as exporters of accelerators name it
+
+
+PRESETS: dict[str, tuple[float, float]] = {
+    "llama2-70b conversational": (2.0, 0.200),
+    "llama2-70b interactive": (0.450, 0.040),
+    "llama3.1-8b conversational": (2.0, 0.100),
+    "llama3.1-8b interactive": (0.500, 0.030),
+    "llama3.1-405b conversational": (6.0, 0.175),
+    "llama3.1-405b interactive": (4.5, 0.080),
+    "deepseek-r1 conversational": (2.0, 0.080),
+    "deepseek-r1 interactive": (1.5, 0.015),
+    "gpt-oss-120b conversational": (3.0, 0.080),
+    "gpt-oss-120b interactive": (2.0, 0.020),
+}
+"""MLPerf Inference's limits of p99, seconds: TTFT and TPOT (mlcommons/inference, LoadGen's server scenario)."""
+
+
+class Objective(_Section):
+    """What is promised of a model's latency: a share of requests within each limit."""
+
+    model: Name  # part of the model's name, upper and lower case alike
+    preset: str | None = None
+    ttft_seconds: Positive | None = None
+    tpot_seconds: Positive | None = None
+    e2e_seconds: Positive | None = None
+    target_ratio: Annotated[_Number, Field(gt=0, lt=1)] = 0.99
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"expected one of: {', '.join(PRESETS)}")
+        return preset
+
+    @model_validator(mode="after")
+    def _promises_something(self) -> Self:
+        if not self.limits_seconds:
+            raise ValueError("expected preset, ttft_seconds, tpot_seconds or e2e_seconds")
+        return self
+
+    @property
+    def limits_seconds(self) -> dict[str, float]:
+        """Kind of latency to its limit; what is set by itself wins over the preset."""
+        ttft, tpot = PRESETS[self.preset] if self.preset is not None else (None, None)
+        limits = {"ttft": self.ttft_seconds or ttft, "tpot": self.tpot_seconds or tpot, "e2e": self.e2e_seconds}
+        return {kind: limit for kind, limit in limits.items() if limit is not None}
 
 
 class ServingSettings(_Section):
     """Inference servers."""
 
     discover: bool = True
-    loopback_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (8000, 8001, 8080, 8081, 30000)
+    loopback_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (
+        *(3000, 4000, 8000, 8001, 8002, 8080, 8081, 11434, 23333, 30000),
+    )
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
     server: tuple[ServerTarget, ...] = ()
+    file_sd: tuple[str, ...] = ()
+    objective: tuple[Objective, ...] = ()
+
+
+class ExporterTarget(_Section):
+    """A metrics page about hardware: another Vatio, DCGM exporter, AMD's exporter, node_exporter, ..."""
+
+    url: Url
+    metrics_path: UrlPath = "/metrics"
+    api_key_env: VariableName | None = None
+    host: Name | None = None  # where the page does not tell; default: the URL's host
+
+
+class ExporterSettings(_Section):
+    """Machines that are watched through the exporters they run."""
+
+    target: tuple[ExporterTarget, ...] = ()
+    file_sd: tuple[str, ...] = ()
+    max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
+
+
+class ExpositionSettings(_Section):
+    """The daemon's own metrics page, for Prometheus and for other Vatios."""
+
+    listen: Annotated[str, _like(r"([\w.\-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", "host:port such as 127.0.0.1:9479")] = (
+        "127.0.0.1:9479"
+    )
+    enabled: bool = True
+    token_env: VariableName | None = None
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.listen.rpartition(":")[2])
+
+    @model_validator(mode="after")
+    def _open_to_nobody_unasked(self) -> Self:
+        if not 0 < self.port < 65536:
+            raise ValueError("expected listen with a port from 1 to 65535")
+        if self.host not in ("127.0.0.1", "::1", "localhost") and self.token_env is None:
+            raise ValueError("expected token_env, since listen is not on loopback")
+        return self
 
 
 class ProbeSettings(_Section):
@@ -220,6 +316,7 @@ class ProbeSettings(_Section):
     prompt: Annotated[str, Field(min_length=1, max_length=4000)] = "Count from one to ten."
     max_tokens: Annotated[int, Field(ge=1, le=512)] = 16
     interval_seconds: Annotated[_Number, Field(ge=1)] = 300.0
+    jitter_ratio: Annotated[_Number, Field(ge=0, le=0.5)] = 0.1
     timeout_seconds: Annotated[_Number, Field(gt=0, le=300)] = 30.0
     usd_per_million_input_tokens: NotNegative | None = None
     usd_per_million_output_tokens: NotNegative | None = None
@@ -295,6 +392,8 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     collectors: CollectorSettings = Field(default_factory=CollectorSettings)
     serving: ServingSettings = ServingSettings()
+    exporters: ExporterSettings = ExporterSettings()
+    metrics: ExpositionSettings = ExpositionSettings()
     probe: tuple[ProbeSettings, ...] = ()
     cost: CostSettings = CostSettings()
     simulated: bool = False
@@ -366,7 +465,9 @@ def _undecodable() -> str:
 
 def _refuse_unknown_variables(settings: Settings, origins: Origins) -> None:
     """A misspelt section is no field of ours, so pydantic would pass it over in silence."""
-    secrets = {probe.api_key_env for probe in settings.probe} | {s.api_key_env for s in settings.serving.server}
+    secrets = {probe.api_key_env for probe in settings.probe} | {settings.metrics.token_env}
+    secrets |= {server.api_key_env for server in settings.serving.server}
+    secrets |= {target.api_key_env for target in settings.exporters.target}
     for name in sorted(set(origins.variables) - OTHER_VARIABLES - secrets):
         where = name.removeprefix(PREFIX).lower().split("__")
         if where[0] not in Settings.model_fields and not _SERVICE_LINK.search(name):

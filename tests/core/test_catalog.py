@@ -12,7 +12,15 @@ from core.units import UNITS, show, show_money, unit_of
 
 ROOT = Path(__file__).parents[2]
 EVERY = [metric for family in FAMILIES.values() for metric in family.metrics]
-COUNTS = {"load_1m", "processes", "performance_state", "throttle_reasons", "row_remap_state", "recovery_action"}
+COUNTS = {
+    "load_1m",
+    "processes",
+    "performance_state",
+    "throttle_reasons",
+    "row_remap_state",
+    "recovery_action",
+    "chunks",
+}
 
 
 @pytest.mark.parametrize("metric", EVERY, ids=lambda metric: f"{metric.family}.{metric.name}")

@@ -58,11 +58,18 @@ def test_upgrade_twice_changes_nothing(empty_address: Address):
     engine.dispose()
 
 
-def test_the_last_revision_can_be_taken_back(empty_address: Address):
+def test_revisions_can_be_taken_back_one_by_one(empty_address: Address):
     engine = writer_engine(empty_address)
     migrate.upgrade(engine)
-    with engine.begin() as connection:
-        command.downgrade(migrate._config(connection), "-1")
+
+    def taken_back() -> None:
+        with engine.begin() as connection:
+            command.downgrade(migrate._config(connection), "-1")
+
+    taken_back()
+    assert "chunks" not in {column["name"] for column in inspect(engine).get_columns("probe_sample")}
+    assert inspect(engine).has_table("accelerator_block")
+    taken_back()
     assert not inspect(engine).has_table("accelerator_block")
     assert inspect(engine).has_table("accelerator_sample")
     engine.dispose()

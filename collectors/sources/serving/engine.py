@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from collectors.sources.serving.exposition import Page, Point
-from collectors.sources.serving.histograms import Cumulative, Identity, histograms
+from collectors.scrape.exposition import Page, Point
+from collectors.scrape.histograms import Cumulative, Identity, histograms
 from core.readings import Latency
 
 PROCESS_START = "process_start_time_seconds"  # by the Prometheus client libraries, any engine

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from collectors.scrape.exposition import Page, PageReader, describe_other
+from collectors.scrape.fetch import Answer
+from collectors.scrape.histograms import Cumulative, Identity, increase
 from collectors.sources.serving import ENGINES
 from collectors.sources.serving.engine import PROCESS_START, Engine, Pointer
-from collectors.sources.serving.exposition import Page, PageReader, describe_other
-from collectors.sources.serving.fetch import Answer
-from collectors.sources.serving.histograms import Cumulative, Identity, increase
 from collectors.sources.serving.listeners import Behind
 from core.catalog import FAMILIES
 from core.errors import CollectorError

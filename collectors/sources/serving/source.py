@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from collectors.base import Availability, now_ms
+from collectors.scrape.exposition import PageReader, Selector
+from collectors.scrape.fetch import Answer, Failure, Fetcher, Request
 from collectors.sources.serving import ENGINES
-from collectors.sources.serving.exposition import PageReader, Selector
-from collectors.sources.serving.fetch import Answer, Failure, Fetcher, Request
 from collectors.sources.serving.listeners import Behind, listening, processes_behind
 from collectors.sources.serving.server import Scrape, Server, recognise
 from core.errors import CollectorError, NoData

@@ -7,8 +7,8 @@ tells the data-parallel ranks apart.
 
 from __future__ import annotations
 
+from collectors.scrape.exposition import Page
 from collectors.sources.serving.engine import Alias, Engine, Pointer, average
-from collectors.sources.serving.exposition import Page
 from core.readings import Latency
 
 _CACHE = "vllm:cache_config_info"

@@ -4,9 +4,9 @@ from dataclasses import fields
 
 import pytest
 
+from collectors.scrape.exposition import Page, PageReader, Selector
 from collectors.sources.serving import ENGINES
 from collectors.sources.serving.engine import Engine
-from collectors.sources.serving.exposition import Page, PageReader, Selector
 from collectors.sources.serving.llamacpp import LLAMACPP
 from collectors.sources.serving.server import recognise
 from collectors.sources.serving.vllm import VLLM

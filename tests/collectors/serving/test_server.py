@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from collectors.scrape.exposition import Selector
+from collectors.scrape.fetch import Answer
 from collectors.sources.serving import ENGINES
-from collectors.sources.serving.exposition import Selector
-from collectors.sources.serving.fetch import Answer
 from collectors.sources.serving.listeners import Behind
 from collectors.sources.serving.server import MAX_REMEMBERED, Server, Start, _local_start
 from core.readings import LatencySample, Reading

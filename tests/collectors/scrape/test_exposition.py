@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from collectors.scrape.exposition import MAX_LINES, Page, PageReader, Selector
 from collectors.sources.serving import ENGINES
-from collectors.sources.serving.exposition import MAX_LINES, Page, PageReader, Selector
 from core.errors import CollectorError
 from tests.collectors.serving.pages import FIXTURES, recorded
 

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from collectors.sources.serving.fetch import Answer, Failure, Fetcher, Request
+from collectors.scrape.fetch import Answer, Failure, Fetcher, Request
 from core.errors import CollectorError
 from tests.fixtures.metrics_server import HOSTILE, SLOW, MetricsServer
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.sources.serving.exposition import Point, Series
-from collectors.sources.serving.histograms import Cumulative, Identity, histograms, increase
+from collectors.scrape.exposition import Point, Series
+from collectors.scrape.histograms import Cumulative, Identity, histograms, increase
 
 A: Identity = ("h", (("engine", "0"),))
 B: Identity = ("h", (("engine", "1"),))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from collectors.sources.serving.exposition import Point
+from collectors.scrape.exposition import Point
 
 Identity = tuple[str, tuple[tuple[str, str], ...]]
 """Which histogram: the name and all labels but ``le``."""
