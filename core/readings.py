@@ -317,16 +317,30 @@ class DeviceProcess:
     pid: int
     name: str = ""
     memory_used_bytes: int | None = None
+    host: str = ""  # whose process numbers these are; empty: the machine that collects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUser:
+    """Who an exporter says a device is given to: ``namespace``, ``pod``, ``container``, ``job``; empty: nobody."""
+
+    key: str  # of the accelerator
+    observed_at_ms: int
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """The processes behind a local inference server: the listener, its ancestors' group, its children."""
+    """Who serves: the processes behind a local inference server, or the labels by which exporters know it.
+
+    ``pids`` are the listener, its ancestors' group and its children; empty for a server elsewhere.
+    """
 
     deployment_keys: tuple[str, ...]
     host: str
     observed_at_ms: int
-    pids: frozenset[int]
+    pids: frozenset[int] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,4 +367,4 @@ class TargetReport:
     error: str = ""
 
 
-Reading = Sample | LatencySample | Entity | Event | DeviceProcess | Listener | Assignment | TargetReport
+Reading = Sample | LatencySample | Entity | Event | DeviceProcess | DeviceUser | Listener | Assignment | TargetReport
