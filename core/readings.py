@@ -2,7 +2,7 @@
 
 A *sample* is one entity at one instant, wide; each of its metrics is declared here and nowhere else
 (``core.metric``). Besides samples there are records of what exists (``Entity``), of what happened
-(``Event``), of who uses a device (``DeviceProcess``), of who serves (``Listener``, ``Assignment``)
+(``Event``), of who uses a device (``DeviceProcess``, ``DeviceUser``), of who serves (``Listener``, ``Assignment``)
 and of how a target answered (``TargetReport``).
 """
 

@@ -139,7 +139,7 @@ def test_what_is_kept_comes_back_as_it_was(kind: type):
 
 
 def test_every_kind_of_reading_is_kept_or_left_out_on_purpose():
-    assert {*get_args(Reading), TickReport, SourceStatus} == {*KEPT, Listener, TargetReport}
+    assert {*get_args(Reading), TickReport, SourceStatus} == {*KEPT, DeviceUser, Listener, TargetReport}
 
 
 def test_a_whole_batch_is_equal_and_keeps_its_order():
