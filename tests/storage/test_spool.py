@@ -25,6 +25,7 @@ from core.health import SourceStatus, TickReport
 from core.readings import (
     AcceleratorSample,
     CpuSample,
+    DeviceUser,
     Entity,
     Event,
     Latency,
