@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import stores, upkeep, weeks
+from benchmarks import scrapes, stores, upkeep, weeks
 from benchmarks.fleet import Fleet
 from benchmarks.monitors import Monitor, all_monitors
 from benchmarks.peers import peers
@@ -85,7 +85,34 @@ def _upkeep(console: Console, _folder: Path, _given: argparse.Namespace) -> None
     console.print(table)
 
 
-PARTS = {"ticks": _ticks, "monitors": _monitors, "stores": _stores, "weeks": _weeks, "upkeep": _upkeep}
+def _scrapes(console: Console, folder: Path, given: argparse.Namespace) -> None:
+    columns = ("monitor", "minutes", "requests", "late by p50 / p99 / max, s", "CPU of one core", "memory MiB", "note")
+    table = Table(*columns, title="500 scrape targets every 15 s, 10 dead and 10 hanging among them")
+    for watch, seconds in ((scrapes.vatio, given.scrape_seconds), (scrapes.prometheus, given.scrape_seconds / 6)):
+        with console.status(f"{watch.__name__}: scraping for {seconds / 60:.0f} minutes"):
+            one = watch(_made(folder / watch.__name__), seconds)
+        late = f"{one.late_p50_seconds:.2f} / {one.late_p99_seconds:.2f} / {one.late_max_seconds:.2f}"
+        requests, memory = (
+            f"{one.requests} of {one.expected}",
+            f"{one.memory_first_mib:.0f} to {one.memory_last_mib:.0f}",
+        )
+        table.add_row(one.name, f"{one.seconds / 60:.0f}", requests, late, f"{one.cpu_ratio:.1%}", memory, one.note)
+    console.print(table)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+PARTS = {
+    "ticks": _ticks,
+    "monitors": _monitors,
+    "stores": _stores,
+    "weeks": _weeks,
+    "upkeep": _upkeep,
+    "scrapes": _scrapes,
+}
 
 
 def main() -> None:
@@ -94,6 +121,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each monitor is watched")
     parser.add_argument("--interval", type=float, action="append", help="seconds between looks (default: 1 and 10)")
+    parser.add_argument("--scrape-seconds", type=float, default=3600.0, help="how long 500 targets are scraped")
     given = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
     for part in given.parts or PARTS:
