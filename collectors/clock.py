@@ -44,29 +44,46 @@ class Clock:
         return (Event(observed_at_ms=at_ms, kind="clock", severity=Severity.WARNING, message=f"the clock was {said}"),)
 
 
-def on_tick(readings: Iterable[Reading], scheduled_at_ms: int, tolerance_ms: float) -> tuple[Reading, ...]:
+def on_tick(
+    readings: Iterable[Reading], scheduled_at_ms: int, tolerance_ms: float, *, began_at_ms: int
+) -> tuple[Reading, ...]:
     """Readings with those samples at the instant of their tick that were taken within the tolerance after it.
 
     All entities of a host then share their times, which are stored once and looked at once. It moves a sample by
-    no more than the tolerance, a hundredth of the interval in the daemon.
+    no more than the tolerance, a hundredth of the interval in the daemon. What is older than the beginning of the
+    tick's work was taken elsewhere (another daemon's page says when) and keeps its instant.
     """
     return tuple(
         replace(reading, observed_at_ms=scheduled_at_ms)
-        if isinstance(reading, Sample | LatencySample) and 0 < reading.observed_at_ms - scheduled_at_ms <= tolerance_ms
+        if isinstance(reading, Sample | LatencySample)
+        and began_at_ms <= reading.observed_at_ms <= scheduled_at_ms + tolerance_ms
         else reading
         for reading in readings
     )
 
 
-def without_counters(readings: Iterable[Reading], newest_ms: int) -> tuple[Reading, ...]:
-    """Readings with the counters of those samples unknown that are not newer than what was stored before.
+class Newest:
+    """The newest instant at which each entity was seen, by one source."""
 
-    After a clock was set back two courses of one counter would lie in one series, and every change between
-    them would look like a restart. What the counter grew by meanwhile is seen when time has caught up.
-    """
-    return tuple(
-        replace(reading, **_COUNTERS[reading.family])
-        if isinstance(reading, Sample) and reading.observed_at_ms <= newest_ms
-        else reading
-        for reading in readings
-    )
+    def __init__(self) -> None:
+        self._at_ms: dict[tuple[str, str], int] = {}
+
+    def without_counters(self, readings: Iterable[Reading]) -> tuple[Reading, ...]:
+        """Readings with the counters of those samples unknown that are not newer than earlier ones of their entity.
+
+        After a clock was set back two courses of one counter would lie in one series, and every change between
+        them would look like a restart. What the counter grew by meanwhile is seen when time has caught up.
+        """
+        return tuple(
+            replace(reading, **_COUNTERS[reading.family])
+            if isinstance(reading, Sample) and not self._advances(reading)
+            else reading
+            for reading in readings
+        )
+
+    def _advances(self, sample: Sample) -> bool:
+        thing = sample.family, sample.key
+        if sample.observed_at_ms <= self._at_ms.get(thing, 0):
+            return False
+        self._at_ms[thing] = sample.observed_at_ms
+        return True

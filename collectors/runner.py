@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from collectors.assignments import ACCELERATOR_SOURCES, Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
-from collectors.clock import Clock, on_tick, without_counters
+from collectors.clock import Clock, Newest, on_tick
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
-from core.readings import Outcome, Reading, Sample, TargetReport
+from core.readings import Outcome, Reading, TargetReport
 from storage.batch import Batch
 from storage.writer import Writer
 
@@ -124,7 +124,7 @@ class SourceLoop:
         self._writer = writer
         self._assigner = assigner
         self._clock = clock
-        self._newest_ms = 0  # of the samples handed over
+        self._newest = Newest()
         self._stop = threading.Event()
         self._available = False
         self._worked = False  # ever: a source that was never here misses nothing
@@ -169,6 +169,7 @@ class SourceLoop:
         if not self._available and not self._discovered():
             self._skipped += self._worked
             return
+        began_at_ms = now_ms()
         tick = run_tick(self._source, self._host, scheduled_at_ms, missed + self._skipped)
         self._skipped, self._worked = 0, True
         if tick.rediscover:
@@ -178,11 +179,10 @@ class SourceLoop:
         with self._assigner.lock:
             self._assigner.heard(self._source.name)
             assignments = self._assigner.observe(tick.readings, now_ms())
-            taken = on_tick(tick.readings, scheduled_at_ms, self._interval_ns / NS * 1000 * ON_TIME_RATIO)
-            readings = (*without_counters(taken, self._newest_ms), *assignments, *self._clock.step())
+            tolerance_ms = self._interval_ns / NS * 1000 * ON_TIME_RATIO
+            taken = on_tick(tick.readings, scheduled_at_ms, tolerance_ms, began_at_ms=began_at_ms)
+            readings = (*self._newest.without_counters(taken), *assignments, *self._clock.step())
             self._writer.submit(Batch(readings, tick.reports))
-        at_ms = (reading.observed_at_ms for reading in taken if isinstance(reading, Sample))
-        self._newest_ms = max(self._newest_ms, *at_ms, 0)
         for report in tick.reports:
             self._log_change(report)
         if {self._outcome, tick.report.outcome} == {Outcome.NO_DATA, Outcome.OK}:

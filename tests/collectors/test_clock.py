@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collectors.clock import Clock, on_tick, without_counters
+from collectors.clock import Clock, Newest, on_tick
 from core.readings import AcceleratorSample, Event
 
 SECOND = 1_000_000_000
@@ -38,19 +38,33 @@ def test_a_step_is_told_once_with_its_direction_and_size():
     assert forward.message.startswith("the clock was set forward by 86,400 s")
 
 
+def sample(at_ms: int, key: str = "G") -> AcceleratorSample:
+    return AcceleratorSample(key=key, observed_at_ms=at_ms, power_watts=5.0, energy_joules_total=9.0, processes=1)
+
+
+def counters(newest: Newest, *samples: AcceleratorSample) -> list[float | None]:
+    return [one.energy_joules_total for one in newest.without_counters(samples)]  # type: ignore[union-attr]
+
+
 def test_counters_are_unknown_until_time_has_caught_up():
     """So that the hour that is lived twice does not look like restarts; the rest of the sample is kept."""
-    readings = [
-        AcceleratorSample(key="G", observed_at_ms=at_ms, power_watts=5.0, energy_joules_total=9.0, processes=1)
-        for at_ms in (999, 1000, 1001)
-    ]
+    newest = Newest()
+    newest.without_counters([sample(1000)])
     event = Event(observed_at_ms=1, kind="x", severity="info", message="")  # type: ignore[arg-type]
-    *samples, last = without_counters([*readings, event], newest_ms=1000)
-    assert [sample.energy_joules_total for sample in samples] == [None, None, 9.0]  # type: ignore[union-attr]
-    assert [(sample.power_watts, sample.processes) for sample in samples] == [(5.0, 1)] * 3  # type: ignore[union-attr]
+    *samples, last = newest.without_counters([sample(999), sample(1000), sample(1001), event])
+    assert [one.energy_joules_total for one in samples] == [None, None, 9.0]  # type: ignore[union-attr]
+    assert [(one.power_watts, one.processes) for one in samples] == [(5.0, 1)] * 3  # type: ignore[union-attr]
     assert last is event
 
 
+def test_a_thing_whose_time_lies_behind_that_of_others_keeps_its_counters():
+    """As on a hub: each of the daemons it reads has ticks of its own, and a clock of its own."""
+    newest = Newest()
+    assert counters(newest, sample(1000, "fast"), sample(400, "slow"), sample(500, "slow")) == [9.0, 9.0, 9.0]
+    assert counters(newest, sample(500, "slow"), sample(600, "slow")) == [None, 9.0]
+
+
 def test_a_sample_taken_on_time_carries_the_instant_of_its_tick():
-    taken = [AcceleratorSample(key="G", observed_at_ms=at_ms) for at_ms in (999, 1000, 1100, 1101)]
-    assert [one.observed_at_ms for one in on_tick(taken, 1000, 100)] == [999, 1000, 1000, 1101]  # type: ignore[union-attr]
+    taken = [sample(at_ms) for at_ms in (1000, 1001, 1050, 1100, 1101)]
+    moved = on_tick(taken, 1000, 100, began_at_ms=1002)
+    assert [one.observed_at_ms for one in moved] == [1000, 1001, 1000, 1000, 1101]  # type: ignore[union-attr]
