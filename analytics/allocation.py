@@ -19,6 +19,7 @@ import pandas as pd
 from analytics.efficiency import WindowEnergy, energy_samples, window_energy
 from analytics.formulas.cost import shares, weighted_tokens
 from analytics.formulas.energy import Quality, worst
+from analytics.serving import are_gateways
 from storage import queries
 from storage.engine import Store
 
@@ -61,14 +62,16 @@ class Window:
 
     @classmethod
     def read(cls, engine: Store, start_ms: int, end_ms: int) -> Window:
-        """Read a window of the store."""
+        """Read a window of the store; gateways use nothing that their tokens could be a key to."""
+        entities = queries.entities(engine).set_index("entity_id")
+        joined = queries.assignments(engine, start_ms, end_ms)
         raw = [energy_samples(engine, family, None, start_ms, end_ms) for family in ("accelerator", "cpu")]
         return cls(
             start_ms,
             end_ms,
-            queries.entities(engine).set_index("entity_id"),
+            entities,
             queries.increases(engine, "deployment", TOKEN_COUNTERS, None, start_ms, end_ms).set_index("entity_id"),
-            queries.assignments(engine, start_ms, end_ms),
+            joined[~joined["deployment_id"].isin(entities.index[are_gateways(entities)])],
             {int(str(entity_id)): one for frame in raw for entity_id, one in frame.groupby("entity_id")},
         )
 

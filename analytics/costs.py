@@ -15,6 +15,7 @@ from analytics.allocation import Use, Window, uses
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, facility_kwh, joules_per_token, worst
 from analytics.prices import HourlyPrice, hourly_price
+from analytics.serving import are_gateways
 from core.settings import Settings
 from core.units import show, unit_of
 from storage import queries
@@ -83,7 +84,10 @@ class _Charge:
 
 
 def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
-    """Cost of every deployment that was seen or assigned in the window, dearest first, unknown ones last."""
+    """Cost of every deployment that was seen or assigned in the window, dearest first, unknown ones last.
+
+    Gateways are no deployments of their own: what they pass on is paid for where it is computed.
+    """
     window = Window.read(engine, start_ms, end_ms)
     by_deployment: dict[int, list[Use]] = {}
     for use in uses(window, settings.cost.output_weight_ratio):
@@ -91,6 +95,7 @@ def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: i
     observed = queries.observed_seconds(engine, "deployment", None, start_ms, end_ms).set_index("entity_id")
     costs = []
     there = queries.seen(engine, "deployment", start_ms, end_ms) | by_deployment.keys()
+    there -= set(window.entities.index[are_gateways(window.entities)])
     for deployment_id, entity in window.entities[window.entities.index.isin(there)].iterrows():
         number = int(str(deployment_id))
         # A deployment is not "unobserved" before it was there: its window begins when it was first seen.
@@ -110,7 +115,7 @@ def unjoined(engine: Store, start_ms: int, end_ms: int) -> tuple[pd.DataFrame, p
     joined = queries.assignments(engine, start_ms, end_ms)
     there = set().union(*(queries.seen(engine, f, start_ms, end_ms) for f in ("deployment", "accelerator")))
     entities = queries.entities(engine)
-    entities = entities[entities["entity_id"].isin(there)]
+    entities = entities[entities["entity_id"].isin(there) & ~are_gateways(entities)]
     deployments = entities[(entities["family"] == "deployment") & ~entities["entity_id"].isin(joined["deployment_id"])]
     accelerators = entities[(entities["family"] == "accelerator") & ~entities["entity_id"].isin(joined["target_id"])]
     sliced = set(accelerators["parent_key"].dropna())  # a card cut into slices is joined through them

@@ -25,18 +25,23 @@ MOST_LABELS = 8
 LEAST_SHARE = 1e-4  # of a step's requests: fainter cells are drawn as this, never left out
 
 
-def quantile_lines(frame: pd.DataFrame, span: Span, *, height: int = theme.HEIGHT) -> alt.LayerChart:
+def quantile_lines(
+    frame: pd.DataFrame, span: Span, *, limit_seconds: float | None = None, height: int = theme.HEIGHT
+) -> alt.LayerChart:
     """p50, p95, p99 and the mean; triangles mark values of which only a lower limit is known.
 
     Args:
         frame: as ``analytics.latency.quantiles`` gives it.
         span: the time shown.
+        limit_seconds: what is promised, drawn dashed.
         height: px.
     """
     drawn = _tidy(frame, span)
+    limit = pd.DataFrame({"seconds": [] if limit_seconds is None else [limit_seconds]}, dtype="float64")
+    axis = seconds_axis(pd.concat([drawn["seconds"], limit["seconds"]]))
     base = alt.Chart(drawn).encode(
         x=span.axis(),
-        y=seconds_axis(drawn["seconds"]),
+        y=axis,
         color=alt.Color(
             "series:N",
             scale=alt.Scale(domain=list(SERIES.values())),
@@ -53,7 +58,12 @@ def quantile_lines(frame: pd.DataFrame, span: Span, *, height: int = theme.HEIGH
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=["circle", "triangle-up"]), legend=None),
         size=alt.Size("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=[12, 70]), legend=None),
     )
-    return alt.LayerChart(layer=[lines, points], height=height)
+    layers = [lines, points]
+    if limit_seconds is not None:
+        rule = alt.Chart(limit.assign(text=f"objective: {seconds_text(limit_seconds)}"))
+        rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
+        layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title="limit")]))
+    return alt.LayerChart(layer=layers, height=height)
 
 
 def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.readings import Reading
 
@@ -55,6 +55,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release everything. Safe to call twice."""
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A source that asks in one tick and hands over what came back in a later one."""
+
+    def wait(self) -> None:
+        """Until what it has asked for is there or timed out."""
 
 
 def next_tick(now_ns: int, interval_ns: int, phase_ns: int) -> int:

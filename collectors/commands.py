@@ -16,7 +16,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from collectors.base import Availability, Source, now_ms
+from collectors.base import Availability, Patient, Source, now_ms
+from collectors.page.render import Page
+from collectors.page.server import open_page
 from collectors.registry import Context, sources
 from collectors.runner import Daemon, Tick, discovered, run_tick
 from core.catalog import FAMILIES
@@ -26,6 +28,7 @@ from core.settings import Settings
 from core.units import show, unit_of
 from storage.batch import Batch
 from storage.engine import reader_engine
+from storage.migrate import newest_revision
 from storage.session import writing
 from storage.spend import StoredSpend
 from storage.spool import Spool
@@ -57,11 +60,14 @@ def run(settings: Settings) -> int:
             writer=writer,
         )
         upkeep = Upkeep(reader_engine(storage.address), writer, storage)
+        page = open_page(settings.metrics, Page(daemon.latest, newest_revision()).render)
         daemon.start()
         upkeep.start()
         log.info("collecting every %g s into %s", settings.collectors.interval_seconds, storage.address)
         stop.wait()
         log.info("stopping")
+        if page is not None:
+            page.stop()
         daemon.stop()
         upkeep.stop()
     return 0
@@ -108,6 +114,8 @@ def once(settings: Settings, *, as_json: bool) -> int:
         able = [source for source in all_sources if found[source.name].ok]
         first = {source.name: run_tick(source, settings.collectors.host_name, now_ms()) for source in able}
         time.sleep(SECOND_LOOK_SECONDS)
+        for patient in (source for source in able if isinstance(source, Patient)):
+            patient.wait()
         ticks = {source.name: run_tick(source, settings.collectors.host_name, now_ms()) for source in able}
         for source in all_sources:
             source.close()

@@ -67,8 +67,23 @@ def _serving(context: Context) -> Source:
         context.host,
         ports=serving.loopback_ports if serving.discover else (),
         targets=serving.server,
+        file_sd=serving.file_sd,
         max_body_bytes=serving.max_body_bytes,
         deadline_seconds=collectors.tick_deadline_seconds,
+    )
+
+
+def _exporters(context: Context) -> Source:
+    from collectors.sources.exporters.source import ExportersSource
+
+    exporters, collectors = context.settings.exporters, context.settings.collectors
+    return ExportersSource(
+        context.host,
+        targets=exporters.target,
+        file_sd=exporters.file_sd,
+        max_body_bytes=exporters.max_body_bytes,
+        deadline_seconds=collectors.tick_deadline_seconds,
+        own_families={"cpu", "host"} - set(collectors.disabled),
     )
 
 
@@ -98,6 +113,7 @@ FACTORIES: dict[str, Callable[[Context], Source]] = {
     "cpu": _cpu,
     "host": _host,
     "serving": _serving,
+    "exporters": _exporters,
     "probe": _probe,
 }
 

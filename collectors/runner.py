@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from collectors.assignments import ACCELERATOR_SOURCES, Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
 from collectors.clock import Clock, Newest, on_tick
+from collectors.page.latest import Latest
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
 from core.readings import Outcome, Reading, TargetReport
 from storage.batch import Batch
+from storage.rows import open_assignments
 from storage.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -115,7 +117,15 @@ class SourceLoop:
     """One source on its grid, in a thread of its own."""
 
     def __init__(
-        self, source: Source, *, host: str, interval_seconds: float, writer: Writer, assigner: Assigner, clock: Clock
+        self,
+        source: Source,
+        *,
+        host: str,
+        interval_seconds: float,
+        writer: Writer,
+        assigner: Assigner,
+        clock: Clock,
+        latest: Latest,
     ) -> None:
         self._source = source
         self._host = host
@@ -124,6 +134,7 @@ class SourceLoop:
         self._writer = writer
         self._assigner = assigner
         self._clock = clock
+        self._latest = latest
         self._newest = Newest()
         self._stop = threading.Event()
         self._available = False
@@ -183,6 +194,7 @@ class SourceLoop:
             taken = on_tick(tick.readings, scheduled_at_ms, tolerance_ms, began_at_ms=began_at_ms)
             readings = (*self._newest.without_counters(taken), *assignments, *self._clock.step())
             self._writer.submit(Batch(readings, tick.reports))
+            self._latest.take(readings, tick.reports)
         for report in tick.reports:
             self._log_change(report)
         if {self._outcome, tick.report.outcome} == {Outcome.NO_DATA, Outcome.OK}:
@@ -233,15 +245,27 @@ def _in_words(found: Availability) -> str:
 
 
 class Daemon:
-    """All sources of one machine, running."""
+    """All sources of one machine, running; ``latest`` is what they last said."""
 
     def __init__(self, sources: Iterable[Source], *, host: str, interval_seconds: float, writer: Writer) -> None:
         every = list(sources)
-        assigner = Assigner(host, awaited=ACCELERATOR_SOURCES & {source.name for source in every})
+        self.latest = Latest(host, interval_seconds)
+        assigner = Assigner(
+            host,
+            awaited=ACCELERATOR_SOURCES & {source.name for source in every},
+            held=writer.call(lambda connection: open_assignments(connection, host)),
+            interval_seconds=interval_seconds,
+        )
         clock = Clock()
         self._loops = [
             SourceLoop(
-                source, host=host, interval_seconds=interval_seconds, writer=writer, assigner=assigner, clock=clock
+                source,
+                host=host,
+                interval_seconds=interval_seconds,
+                writer=writer,
+                assigner=assigner,
+                clock=clock,
+                latest=self.latest,
             )
             for source in every
         ]

@@ -23,6 +23,11 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
+def newest_revision() -> str:
+    """The schema of this release."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
 def upgrade(engine: Engine) -> None:
     """Run the pending migrations in one transaction.
 

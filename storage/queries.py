@@ -20,7 +20,7 @@ from core.catalog import FAMILIES
 from core.metric import Kind
 from core.readings import Outcome
 from storage import accounts as accounted
-from storage import histograms, schema, series
+from storage import histograms, hourly, schema, series
 from storage.codec import Floats, Integers
 from storage.engine import database_bytes
 from storage.hours import SOURCES
@@ -290,7 +290,8 @@ def latency(
             bounds_id: tuple(float(bound) for bound in json.loads(text))
             for bounds_id, text in connection.execute(select(bounds.bounds_id, bounds.upper_bounds_seconds))
         }
-        for found in histograms.read(connection, entity_ids, kinds, start_ms, end_ms):
+        read = hourly.whole if step_ms is None else histograms.read
+        for found in read(connection, entity_ids, kinds, start_ms, end_ms):
             numbers = (found.at_ms - start_ms) // step
             starts = np.flatnonzero(np.diff(numbers, prepend=-1))
             increments = np.add.reduceat(found.increments, starts, axis=1).T
@@ -429,6 +430,24 @@ def events(engine: Engine, start_ms: int, end_ms: int, *, limit: int = 500) -> p
         .where(table.c.observed_at_ms >= start_ms, table.c.observed_at_ms < end_ms)
         .order_by(table.c.observed_at_ms.desc(), table.c.event_id.desc())
         .limit(limit)
+    )
+    return _frame(engine, statement, integers=("code",))
+
+
+def newest_events(engine: Engine, kind: str) -> pd.DataFrame:
+    """The newest event of a kind of each entity, newest first, however old.
+
+    Returns:
+        The columns of ``events`` and ``host``.
+    """
+    table, entity = schema.event.c, schema.entity.c
+    newest = select(func.max(table.event_id)).where(table.kind == kind).group_by(table.entity_id)
+    columns = (table.observed_at_ms, table.kind, table.severity, table.code, table.message, table.entity_id)
+    statement = (
+        select(*columns, entity.family, entity.key, entity.host)
+        .select_from(schema.event.outerjoin(schema.entity, entity.entity_id == table.entity_id))
+        .where(table.event_id.in_(newest))
+        .order_by(table.event_id.desc())
     )
     return _frame(engine, statement, integers=("code",))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Table, bindparam, case, func, select, update
 
 from core.catalog import FAMILIES
 from core.readings import (
@@ -195,23 +196,27 @@ class RowWriter:
             insert_rows(connection, schema.event, changes)
 
     def _assign(self, connection: Connection, said: Assignment) -> None:
-        at_ms = said.observed_at_ms
-        table = schema.assignment
+        table, at_ms = schema.assignment, said.observed_at_ms
         deployment_id = self.entity_id(connection, "deployment", said.deployment_key, at_ms)
         wanted = {self.entity_id(connection, said.target_family, key, at_ms) for key in said.target_keys}
         is_open = (table.c.deployment_id == deployment_id) & table.c.valid_to_ms.is_(None)
         columns = (table.c.target_id, table.c.origin, table.c.valid_from_ms)
         held = {row.target_id: row for row in connection.execute(select(*columns).where(is_open))}
-        at_ms = max([at_ms, *(row.valid_from_ms for row in held.values())])  # a clock may have been set back
         kept = {target for target in wanted if target in held and held[target].origin == said.origin}
         ended = set(held) - kept
         if ended:
-            connection.execute(table.update().where(is_open, table.c.target_id.in_(ended)).values(valid_to_ms=at_ms))
+            connection.execute(
+                table.update()
+                .where(is_open, table.c.target_id.in_(ended))
+                .values(valid_to_ms=_greater(table.c.valid_from_ms, at_ms))
+            )
+        begins_ms = max([at_ms, *(row.valid_from_ms for row in held.values())])  # a clock may have been set back
         for target_id in wanted - kept:
+            again = {"valid_to_ms": None, "origin": said.origin}  # it ended in the same millisecond
             connection.execute(
                 insert(connection, table)
-                .values(deployment_id=deployment_id, target_id=target_id, valid_from_ms=at_ms, origin=said.origin)
-                .on_conflict_do_nothing()
+                .values(deployment_id=deployment_id, target_id=target_id, valid_from_ms=begins_ms, origin=said.origin)
+                .on_conflict_do_update(index_elements=list(table.primary_key), set_=again)
             )
 
     def _bounds_id(self, connection: Connection, bounds: tuple[float, ...]) -> int:
@@ -304,18 +309,44 @@ def account_again(connection: Connection, entity_ids: Iterable[int], hour_ms: in
     connection.execute(statement.where(table.c.entity_id.in_(sorted(entity_ids))))
 
 
-def end_assignments(connection: Connection, host: str) -> None:
-    """End what an earlier daemon left open when its deployment was last seen; what still holds is said again."""
-    table, sample, entity = schema.assignment, schema.samples["deployment"], schema.entity
-    last_seen = (
-        select(func.max(sample.c.observed_at_ms)).where(sample.c.entity_id == table.c.deployment_id).scalar_subquery()
+def open_assignments(connection: Connection, host: str) -> list[Assignment]:
+    """What the store holds open, each with the instant when its deployment was last seen.
+
+    Where several daemons write it is of the deployments of one host alone.
+    """
+    table, entity = schema.assignment, schema.entity
+    deployment, target = entity.alias(), entity.alias()
+    columns = (deployment.c.key, target.c.family, table.c.origin, target.c.key)
+    statement = (
+        select(*columns, table.c.valid_from_ms, *(_last_seen(*where) for where in _SEEN_IN))
+        .join(deployment, deployment.c.entity_id == table.c.deployment_id)
+        .join(target, target.c.entity_id == table.c.target_id)
+        .where(table.c.valid_to_ms.is_(None))
+        .order_by(*columns)
     )
-    own = select(entity.c.entity_id)
-    if connection.dialect.name == "postgresql":  # where others write as well
-        own = own.where(entity.c.host == host)
-    end = func.coalesce(last_seen, table.c.valid_from_ms)
-    connection.execute(
-        table.update()
-        .where(table.c.valid_to_ms.is_(None), table.c.deployment_id.in_(own))
-        .values(valid_to_ms=_greater(end, table.c.valid_from_ms))
-    )
+    if connection.dialect.name == "postgresql":
+        statement = statement.where(deployment.c.host == host)
+    rows = connection.execute(statement).all()
+    return [
+        Assignment(
+            deployment_key=deployment_key,
+            target_family=family,
+            target_keys=tuple(row[3] for row in several),
+            origin=origin,
+            observed_at_ms=max(at_ms for row in several for at_ms in row[4:] if at_ms is not None),
+        )
+        for (deployment_key, family, origin), group in itertools.groupby(rows, key=lambda row: tuple(row[:3]))
+        if (several := list(group))
+    ]
+
+
+_SEEN_IN = (
+    (schema.samples["deployment"], "observed_at_ms"),
+    (schema.blocks["deployment"], "last_at_ms"),
+)
+
+
+def _last_seen(table: Table, column: str) -> ScalarSelect[int]:
+    """When a deployment with an assignment was last seen, as far as one table tells."""
+    newest = select(func.max(table.c[column])).where(table.c.entity_id == schema.assignment.c.deployment_id)
+    return newest.correlate(schema.assignment).scalar_subquery()

@@ -13,7 +13,6 @@ from core.errors import StoreLocked
 from storage import postgres
 from storage.engine import Address, cannot_be_used, exclusive, writer_engine
 from storage.migrate import upgrade
-from storage.rows import end_assignments
 from storage.spool import Spool
 from storage.writer import Writer
 
@@ -36,8 +35,6 @@ def writing(address: Address, *, host: str, spool: Spool | None = None) -> Itera
             upgrade(engine)
             with engine.begin() as connection:
                 postgres.add_partitions(connection, time.time_ns() // 1_000_000)  # before the first rows of a month
-            with engine.begin() as connection:
-                end_assignments(connection, host)
         except (OSError, DatabaseError) as exc:
             if isinstance(exc, DatabaseError) and isinstance(exc.orig, StoreLocked):
                 raise exc.orig from None

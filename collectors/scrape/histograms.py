@@ -46,7 +46,7 @@ def histograms(
     sum_of = {point.series.identity: point.value for point in sums}
     count_of = {point.series.identity: point.value for point in counts}
     by_identity: dict[tuple[tuple[str, str], ...], dict[float, float]] = {}
-    for series, value in buckets:
+    for series, value, _ in buckets:
         if series.bound is not None:
             by_identity.setdefault(series.identity, {})[series.bound] = value
     found = {}

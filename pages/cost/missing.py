@@ -13,6 +13,7 @@ from analytics.costs import NO_PRICE, NO_TARIFF, DeploymentCost
 from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.frame import no_data
+from pages.shared.joins import unjoined_deployments
 from pages.shared.tables import table
 
 IDLE_TITLES = {"hours": "hours in the window", "energy_joules": "energy", "hardware_usd": "hardware"}
@@ -58,18 +59,9 @@ def _models() -> list[str]:
     return sorted({words.one_line(model) for model in loaders.entities("accelerator")["model"].dropna()} - {""})
 
 
-def joins(kept: set[int], idle: Sequence[Idle], view: View) -> None:
+def joins(idle: Sequence[Idle], view: View) -> None:
     """Deployments without hardware and accelerators without a deployment: listed, never dropped."""
-    deployments = loaders.unjoined(view.start_ms, view.end_ms)[0]
-    deployments = deployments[deployments["entity_id"].isin(kept)]
-    if len(deployments):
-        st.markdown("##### Not known what they run on")
-        st.markdown("Their tokens are counted, their cost is not. Name the accelerators of each in `vatio.toml`:")
-        url = next((labels.get("url", "") for labels in deployments["labels"]), "")
-        uuid = next(iter(loaders.entities("accelerator")["key"]), "GPU-...")
-        address, target = (json.dumps(words.one_line(text), ensure_ascii=False) for text in (url, uuid))
-        st.code(f"[[serving.server]]\nurl = {address}\naccelerators = [{target}]", language="toml")
-        table(deployments[["key", "model", "host"]], view, key="cost-unjoined")
+    unjoined_deployments(view, key="cost")
     if idle:
         st.markdown("##### Accelerators without a deployment")
         st.markdown(

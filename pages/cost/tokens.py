@@ -48,7 +48,7 @@ def draw(view: View) -> None:
     _lines(total, view)
     _trend(kept, view)
     _deployments(costs, view)
-    missing.joins(kept, idle, view)
+    missing.joins(idle, view)
 
 
 def _findings(sentence: str, idle: Sequence[cost_totals.Idle], view: View) -> list[Finding]:

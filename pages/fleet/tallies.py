@@ -234,14 +234,14 @@ def not_accelerators(hosts: pd.DataFrame, accelerators: pd.DataFrame, view: View
 
 def output_tokens(frame: pd.DataFrame, view: View) -> Figure:
     """Output tokens per second over the last minute, all servers together."""
-    recent = token_rates(frame, view)["generation_tokens_per_second"].dropna()
+    recent = token_rates(frame[~frame["gateway"]], view)["generation_tokens_per_second"].dropna()
     return Figure(
         label="Output tokens",
         value=float(recent.sum()) if len(recent) else None,
         unit=unit_of("x_tokens_per_second"),
         basis="derived",
         window="last minute",
-        help="Increase of the servers' output token counters, reasoning included, per second.",
+        help="Increase of the servers' output token counters, reasoning included, per second; gateways left out.",
         reason="no inference server reports" if frame.empty else "no server counted output tokens in the last minute",
     )
 

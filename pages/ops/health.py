@@ -11,6 +11,7 @@ from pages.shared import loaders, words
 from pages.shared.figures import Figure, tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.joins import joins
 from pages.shared.store import settings
 from pages.shared.tables import table
 from pages.shared.verdict import verdict
@@ -21,6 +22,7 @@ TITLES = {
     "last_success_at": "last success",
     "checked_at": "looked for",
     "file_bytes": "file",
+    "since_at": "since",
 }
 
 
@@ -30,7 +32,7 @@ def render() -> None:
 
 
 def draw(view: View) -> None:
-    """Verdict, the monitor's own freshness, sources and targets, store, probe spend."""
+    """Verdict, the monitor's own freshness, sources and targets, what is not understood or not joined, store, spend."""
     rows = sources.states(view)
     dropped = int(loaders.facts().get("batches_dropped", "0"))
     spool = loaders.spool()
@@ -40,6 +42,9 @@ def draw(view: View) -> None:
         verdict(sources.findings(rows, dropped, spool.waiting, clock), sources.summary(rows), view)
     _tiles(rows, dropped, spool, view)
     _sources(rows, view)
+    _unknown_metrics(view)
+    if len(loaders.entities("deployment")):
+        joins(view, key="health")
     _store(view)
     _spend(view)
 
@@ -110,6 +115,20 @@ def _sources(rows: list[sources.Row], view: View) -> None:
                 )
                 if row["remedy"]:
                     st.caption(f"Remedy: {words.plain(row['remedy'], limit=500)}")
+
+
+def _unknown_metrics(view: View) -> None:
+    """What servers export under names that are not known, newest per server; nothing where there is none."""
+    found = loaders.newest_events("unknown metrics")
+    found = found if view.host is None else found[found["host"] == view.host]
+    if found.empty:
+        return
+    st.markdown(
+        "##### Unknown metrics",
+        help="A server of a version that is newer or older than what Vatio knows; all else of it is read as ever.",
+    )
+    frame = found.rename(columns={"key": "server", "message": "names", "observed_at": "since_at"})
+    table(frame[["severity", "server", "names", "since_at", "host"]], view, key="health-unknown", titles=TITLES)
 
 
 def _store(view: View) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from charts.latency import seconds_text
 from core.readings import Latency, Severity
-from pages.serving import deployment
+from pages.serving import deployment, figures
+from pages.serving.subject import Subject, subjects
 from pages.shared import loaders, tables, things, words
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.joins import joins
 from pages.shared.verdict import Finding, verdict
 
 MANY_FAILED_RATIO = 0.01
@@ -24,7 +27,7 @@ def render() -> None:
 
 
 def draw(view: View) -> None:
-    """Verdict over all deployments, a table of them, and one of them in full."""
+    """Verdict over all deployments, a table of them, one subject in full, and what runs where."""
     deployments = things.deployments(view)
     if deployments.empty:
         no_data(
@@ -33,14 +36,35 @@ def draw(view: View) -> None:
             "start one, or name it in a [[serving.server]] entry; ops/health shows what was tried",
         )
         return
-    records = deployments.to_dict("records")
-    verdict([finding for row in records for finding in _findings(row, view)], _all_well(len(records)), view)
+    records, choices = deployments.to_dict("records"), {one.key: one for one in subjects(deployments)}
+    found = [finding for row in records for finding in _findings(row, view)]
+    verdict([*found, *_promises(choices.values(), view)], _all_well(len(records)), view)
     _table(records, view)
-    names = dict(zip(deployments["entity_id"], deployments["name"], strict=True))
     chosen = st.selectbox(
-        "Deployment", list(names), format_func=lambda i: words.one_line(names[i]), key="latency-deployment"
+        "Deployment",
+        list(choices),
+        format_func=lambda key: words.one_line(choices[key].name),
+        key="latency-deployment",
     )
-    deployment.draw(next(row for row in records if row["entity_id"] == chosen), view)
+    deployment.draw(choices[chosen], view)
+    joins(view, key="latency")
+
+
+def _promises(choices: Iterable[Subject], view: View) -> list[Finding]:
+    """Limits that were certainly missed, each once: by a model, else by its only deployment."""
+    found: list[Finding] = []
+    said: set[int] = set()
+    for one in choices:
+        if one.objective is None or said & set(one.ids) or one.rows[0]["gateway"]:
+            continue
+        said |= set(one.ids)
+        for promise in loaders.kept(one.objective, one.ids, view.start_ms, view.end_ms).promises:
+            if promise.burn is not None and promise.attained is not None and promise.burn.lower > 1:
+                limit = f"{promise.seen.value.upper()} within {seconds_text(promise.limit_seconds)}"
+                share = figures.percent(promise.attained)
+                text = f"{one.model}: {limit}: {share} in the {view.words}, promised {promise.target_ratio:.1%}"
+                found.append(Finding(Severity.WARNING, text))
+    return found
 
 
 def _all_well(count: int) -> str:
@@ -68,7 +92,7 @@ def _findings(row: dict[Hashable, Any], view: View) -> list[Finding]:
         most = f"{waited['waiting_requests_max'].max():.0f} at most"
         text = f"{name}: requests waited ({most}) between {first} and {last}; none waits now"
         found.append(Finding(Severity.INFO, text))
-    counts = deployment.finished(int(row["entity_id"]), view)
+    counts = figures.finished((int(row["entity_id"]),), view)
     if counts["failed"] > MANY_FAILED_RATIO * counts.sum():
         share = f"{counts['failed'] / counts.sum():.1%}"
         found.append(Finding(Severity.WARNING, f"{name}: {share} of requests failed in the {view.words}"))
@@ -79,12 +103,13 @@ def _table(records: list[dict[Hashable, Any]], view: View) -> None:
     """Every deployment in one row: figures of the window beside those of now."""
     rows = []
     for record in records:
-        ttft = deployment.whole(int(record["entity_id"]), Latency.TTFT, view)
-        itl = deployment.whole(int(record["entity_id"]), Latency.ITL, view)
+        ttft = figures.whole((int(record["entity_id"]),), Latency.TTFT, view)
+        itl = figures.whole((int(record["entity_id"]),), Latency.ITL, view)
         rows.append(
             {
                 "deployment": record["name"],
                 "engine": record["labels"].get("engine", ""),
+                "role": "gateway: counted again behind it" if record["gateway"] else "",
                 "ttft_p50_seconds": ttft["p50_seconds"],
                 "ttft_p95_seconds": ttft["p95_seconds"],
                 "itl_p50_seconds": itl["p50_seconds"],
@@ -95,8 +120,9 @@ def _table(records: list[dict[Hashable, Any]], view: View) -> None:
             }
         )
     seconds = {"ttft_p50_seconds": "TTFT p50", "ttft_p95_seconds": "TTFT p95", "itl_p50_seconds": "ITL p50"}
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(seconds, "float64"))
     tables.table(
-        pd.DataFrame(rows).astype(dict.fromkeys(seconds, "float64")),
+        frame if any(record["gateway"] for record in records) else frame.drop(columns="role"),
         view,
         key="latency-deployments",
         titles={"requests_seen": "requests seen", "kv_cache_usage_ratio": "KV cache now"},

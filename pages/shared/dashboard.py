@@ -26,7 +26,10 @@ def pages() -> dict[str, list[st.Page]]:
             _page("fleet/device", "Device", "developer_board"),
             _page("fleet/hosts", "Hosts", "dns"),
         ],
-        "Serving": [_page("serving/latency", "Latency", "timer")],
+        "Serving": [
+            _page("serving/latency", "Latency", "timer"),
+            _page("serving/compare", "Compare", "scatter_plot"),
+        ],
         "Cost": [_page("cost/tokens", "Tokens", "payments")],
         "Operations": [_page("ops/health", "Health", "monitor_heart")],
     }

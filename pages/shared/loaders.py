@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from analytics import cost_totals, costs, efficiency
+from analytics import compare, cost_totals, costs, efficiency, objectives
 from analytics import latency as latencies
+from analytics.compare import Point
 from analytics.costs import DeploymentCost
+from analytics.objectives import Kept
+from core.settings import Objective
 from pages.shared.store import open_store, settings
 from storage import queries
 from storage.spool import Spool
@@ -179,6 +182,24 @@ def histograms(
 ) -> pd.DataFrame:
     """``queries.latency``: bucket increments per deployment, kind and step."""
     return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms, step_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False, hash_funcs={Objective: repr})
+def kept(objective: Objective, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> Kept:
+    """``objectives.kept``: how deployments, taken together, kept what is promised."""
+    return objectives.kept(open_store().engine, objective, entity_ids, start_ms, end_ms)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
+def newest_events(kind: str) -> pd.DataFrame:
+    """``queries.newest_events``: of each entity, however old."""
+    return queries.newest_events(open_store().engine, kind)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def points(start_ms: int, end_ms: int) -> list[Point]:
+    """``compare.points`` by the prices in the settings."""
+    return compare.points(open_store().engine, settings(), start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)

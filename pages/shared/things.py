@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analytics.serving import are_gateways
 from charts.axis import words_of
 from pages.shared import loaders
 from pages.shared.filters import View
@@ -51,8 +52,9 @@ def hosts(view: View) -> pd.DataFrame:
 
 
 def deployments(view: View) -> pd.DataFrame:
-    """Deployments: the columns of ``entities``, ``name``, ``stale`` and every metric."""
-    return _with_newest("deployment", view)
+    """Deployments: the columns of ``entities``, ``name``, ``stale``, ``gateway`` and every metric."""
+    frame = _with_newest("deployment", view)
+    return frame.assign(gateway=are_gateways(frame))
 
 
 def _with_newest(family: str, view: View, only: pd.DataFrame | None = None) -> pd.DataFrame:

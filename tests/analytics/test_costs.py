@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from analytics.costs import (
@@ -266,3 +268,39 @@ def test_energy_with_a_gap_that_was_filled_is_called_estimated(store: Store):
     assert 0.5 < found.coverage_ratio < 0.95
     assert found.energy_quality is Quality.ESTIMATED
     assert found.energy_joules == pytest.approx(WATTS * 3600, rel=0.02)
+
+
+def test_one_deployment_over_several_hosts_adds_up(store: Store):
+    """Each host's price falls to the cards on it, and all of both hosts to the one that runs on both."""
+    far = [
+        replace(one, host="far") if isinstance(one, Entity) else one for key in ("2", "3") for one in accelerator(key)
+    ]
+    found = costs(
+        store,
+        settings(RENTED, HOST),
+        *(reading for key in ("0", "1") for reading in accelerator(key)),
+        *far,
+        *deployment("m", 1000),
+        runs_on("m", "0", "1", "2", "3"),
+    )["m"]
+    assert len(found.targets) == 4
+    assert found.total_usd == pytest.approx(4 * 2.0 + 2 * 0.8)
+    assert found.energy_joules == pytest.approx(4 * WATTS * 59 * 60)
+
+
+def test_several_deployments_on_one_card_and_over_hosts_share_all_of_it_once(store: Store):
+    far = [replace(one, host="far") if isinstance(one, Entity) else one for one in accelerator("1")]
+    found = costs(
+        store,
+        settings(RENTED, HOST),
+        *accelerator("0"),
+        *far,
+        *deployment("wide", 1000),
+        *deployment("near", 3000),
+        *deployment("late", 500),
+        runs_on("wide", "0", "1"),
+        runs_on("near", "0"),
+        runs_on("late", "0", at_ms=START_MS + HOUR_MS // 2),
+    )
+    assert sum(one.total_usd or 0 for one in found.values()) == pytest.approx(2 * (2.0 + 0.8))
+    assert sum(one.energy_joules or 0 for one in found.values()) == pytest.approx(2 * WATTS * 59 * 60, rel=0.02)

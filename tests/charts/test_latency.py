@@ -117,3 +117,19 @@ def test_two_clocks_are_a_line_and_points():
 def test_every_chart_becomes_vega_lite():
     for chart in (latency.quantile_lines(quantiles(0, 1), SPAN), latency.heat_map(histogram((1.0, 1.0, 1.0)), SPAN, 1)):
         assert chart.to_dict()["layer"]
+
+
+def test_a_promise_is_a_rule_and_lies_on_the_axis():
+    chart = latency.quantile_lines(quantiles(0, 1), SPAN, limit_seconds=20.0)
+    assert rows(chart, 2)["seconds"].tolist() == [20.0]
+    assert rows(chart, 2)["text"].tolist() == ["objective: 20.0 s"]
+    assert chart.to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"][1] > 20.0
+    assert len(latency.quantile_lines(quantiles(0, 1), SPAN).layer) == 2
+
+
+def test_a_histogram_without_bounds_draws_its_mean_alone():
+    unknown = {f"{name}_seconds": np.nan for name in ("p50", "p95", "p99")}
+    drawn = rows(latency.quantile_lines(quantiles(0, 1, **unknown), SPAN))
+    assert set(drawn["series"]) == {"mean"}
+    only = histogram((5.0,), (7.0,), bounds=(math.inf,))
+    assert rows(latency.heat_map(only, SPAN, 60_000))["bucket"].tolist() == ["any", "any"]

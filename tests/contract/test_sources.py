@@ -22,7 +22,9 @@ from tests.fixtures.openai_server import OpenAiServer, answer
 from tests.stubs.amdsmi_host import AmdsmiHost, mi300x_host
 from tests.stubs.nvml_host import NvmlHost, h100_host
 
-PAGE = Path(__file__).parents[1] / "fixtures/serving/vllm-current-two-models.prom"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+PAGE = FIXTURES / "serving/vllm-current-two-models.prom"
+EXPORTERS = FIXTURES / "exporters"
 TICKS = 3
 
 
@@ -53,6 +55,10 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
             elif name == "serving":
                 server = stack.enter_context(MetricsServer(PAGE.read_text()))
                 configured["serving"] = {"loopback_ports": (server.port,)}
+            elif name == "exporters":
+                pages = [path.read_text() for path in sorted(EXPORTERS.glob("*.prom"))]
+                servers = [stack.enter_context(MetricsServer(page)) for page in pages]
+                configured["exporters"] = {"target": tuple({"url": server.url} for server in servers)}
             elif name == "probe":
                 endpoint = stack.enter_context(OpenAiServer(*[answer("a", "b", "c")] * TICKS))
                 probe = {

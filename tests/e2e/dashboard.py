@@ -28,7 +28,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PAGES = ("", "accelerators", "device", "hosts", "latency", "tokens", "health")
+PAGES = ("", "accelerators", "device", "hosts", "latency", "compare", "tokens", "health")
 
 
 def free_port() -> int:

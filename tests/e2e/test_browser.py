@@ -14,6 +14,7 @@ from tests.e2e.daemon import running, settings_file
 from tests.e2e.dashboard import CHROMIUM, PAGES, Visit, chromium, serving, visit
 from tests.fixtures.metrics_server import MetricsServer
 from tests.pages import databases
+from tests.pages.additions import add, attacked
 
 pytestmark = [
     pytest.mark.browser,
@@ -99,6 +100,37 @@ def test_a_pasted_link_opens_the_same_view_on_a_cold_server(browser: Browser, tm
         assert again.page.get_by_role("heading", level=1).first.inner_text() == title
         assert "6h" in again.page.url
         assert again.complaints == []
+
+
+def test_hostile_names_make_no_element_and_run_nothing(browser: Browser, tmp_path: Path):
+    """Charts and tables are drawn by JavaScript, so only a browser can tell."""
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    add(tmp_path / "vatio.db", *attacked(int(time.time() * 1000) - 20_000))
+    with serving(config) as url:
+        for page in ("latency", "compare", "health", ""):
+            with visit(browser, f"{url}/{page}") as seen:
+                opened: list[str] = []
+                asked: list[str] = []
+                seen.page.on("dialog", lambda dialog, opened=opened: (opened.append(dialog.message), dialog.dismiss()))
+                seen.page.on("request", lambda request, asked=asked: asked.append(request.url))
+                seen.page.reload()
+                seen.settle()
+                for chart in seen.page.locator("[data-testid=stVegaLiteChart]").all()[:3]:
+                    chart.hover()  # tooltips are HTML
+                    seen.page.wait_for_timeout(200)
+                assert opened == [], page
+                assert seen.page.locator("[data-testid=stException]").count() == 0, page
+                for made in (
+                    "img[src='x']",
+                    "a[href^='javascript']",
+                    "[data-testid=stMain] script",
+                    "img[src*='p.png']",
+                ):
+                    assert seen.page.locator(made).count() == 0, (page, made)
+                assert not [address for address in asked if "p.png" in address], page
+                assert seen.page.locator("h1").count() == 1, page
+                assert seen.complaints == [], page
 
 
 def test_no_page_file_opens_without_the_frame(browser: Browser, tmp_path: Path):

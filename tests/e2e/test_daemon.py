@@ -173,7 +173,7 @@ def test_doctor_has_a_line_per_source_and_succeeds_where_one_works(tmp_path: Pat
     ran = run(settings_file(tmp_path), "doctor")
     assert ran.returncode == 0
     lines = [line.split()[:2] for line in ran.stdout.splitlines()]
-    assert {name for _, name in lines} == {"nvidia", "amd", "cpu", "host", "serving", "probe"}
+    assert {name for _, name in lines} == {"nvidia", "amd", "cpu", "host", "serving", "exporters", "probe"}
     assert {verdict for verdict, _ in lines} <= {"PASS", "WARN", "FAIL"}
     assert ["PASS", "host"] in lines
 

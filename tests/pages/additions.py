@@ -10,11 +10,23 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from core.health import SourceStatus, TickReport
-from core.readings import Outcome, Reading
+from core.readings import (
+    AcceleratorSample,
+    DeploymentSample,
+    DeviceProcess,
+    Entity,
+    Event,
+    Latency,
+    LatencySample,
+    Outcome,
+    ProbeSample,
+    Reading,
+    Severity,
+)
 from storage.batch import Batch
 from storage.engine import writer_engine
 from storage.writer import Writer, write_fact
-from tests.pages.databases import HOST
+from tests.pages.databases import BOUNDS, HOST
 
 
 def add(
@@ -62,6 +74,54 @@ def said(test: AppTest) -> str:
     parts = [*test.success, *test.info, *test.warning, *test.error, *test.markdown, *test.caption, *test.text]
     metrics = [f"{metric.label} = {metric.value}" for metric in test.metric]
     return html.unescape("\n".join([*(part.value for part in parts), *metrics]))
+
+
+ATTACKS = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script>",
+    "[click](javascript:alert(3)) ![p](http://127.0.0.1:9/p.png) :red[z] $x$ `y` **b**",
+    "'; DROP TABLE entity; -- \" \\ \n\r\u202e =1+1",
+    "<h1>" + "A" * 1_000_000,
+)
+"""Names that a server may give its model: HTML, Markdown, SQL, control characters, a megabyte."""
+
+
+def attacked(at_ms: int) -> list[Reading]:
+    """A deployment, a probe of an endpoint, a device and an event for each of these names."""
+    readings: list[Reading] = []
+    for number, name in enumerate(ATTACKS):
+        labels = {"model": name, "engine": name, "url": f"http://h{number}/{name}", "version": name}
+        key = f"http://h{number} {name}"[:1_000]
+        readings += [
+            Entity(observed_at_ms=at_ms, family="deployment", key=key, host=HOST, labels=labels),
+            Entity(observed_at_ms=at_ms, family="accelerator", key=f"GPU {number}", host=HOST, labels=labels),
+            Entity(
+                observed_at_ms=at_ms, family="probe", key=f"p{number}", host=HOST, labels={**labels, "url": "http://x"}
+            ),
+            ProbeSample(key=f"p{number}", observed_at_ms=at_ms, outcome=Outcome.OK, tpot_seconds=0.1, error=name),
+            AcceleratorSample(key=f"GPU {number}", observed_at_ms=at_ms, processes=1, utilization_ratio=0.5),
+            DeviceProcess(key=f"GPU {number}", observed_at_ms=at_ms, pid=number, name=name),
+            DeploymentSample(key=key, observed_at_ms=at_ms, waiting_requests=3.0, running_requests=1.0),
+            *(
+                LatencySample(
+                    key=key,
+                    kind=kind,
+                    observed_at_ms=at_ms,
+                    upper_bounds_seconds=BOUNDS,
+                    increments=(9.0,) * len(BOUNDS),
+                    sum_seconds=1.0,
+                )
+                for kind in (Latency.TTFT, Latency.ITL, Latency.E2E)
+            ),
+            Event(
+                observed_at_ms=at_ms,
+                kind="unknown metrics",
+                severity=Severity.WARNING,
+                message=name,
+                family="deployment",
+                key=key,
+            ),
+        ]
+    return readings
 
 
 def metric(test: AppTest, label: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import streamlit as st
+
 from core.health import SourceStatus
 from core.readings import Event, Severity
 from storage.batch import Batch
@@ -14,7 +16,7 @@ from storage.spool import Spool
 from storage.writer import Writer
 from tests.pages.additions import add, configure, metric, said, tick
 from tests.pages.conftest import Open
-from tests.pages.databases import HOST
+from tests.pages.databases import DEPLOYMENT, HOST, HOSTILE
 
 HEALTH = "ops/health"
 
@@ -156,3 +158,33 @@ def test_a_clock_that_was_set_is_said(full: Path, open_page: Open):
     add(full, Event(observed_at_ms=now_ms() - 60_000, kind="clock", severity=Severity.WARNING, message=message))
     test = open_page(HEALTH)
     assert [box for box in (*test.warning, *test.error) if "set back by 3,600 s" in box.value]
+
+
+def test_unknown_metrics_are_listed_newest_per_server(full: Path, open_page: Open):
+    assert "Unknown metrics" not in said(open_page(HEALTH))
+
+    def news(at_ms: int, key: str, names: str) -> Event:
+        return Event(
+            observed_at_ms=at_ms,
+            kind="unknown metrics",
+            severity=Severity.INFO,
+            message=names,
+            family="deployment",
+            key=key,
+        )
+
+    month = 30 * 86_400_000
+    add(full, news(now_ms() - month, DEPLOYMENT, "old_name"), news(now_ms() - 5_000, DEPLOYMENT, HOSTILE))
+    st.cache_data.clear()
+    test = open_page(HEALTH)
+    assert "Unknown metrics" in said(test)
+    frame = next(table.value for table in test.dataframe if "names" in table.value)
+    assert frame["server"].tolist() == [DEPLOYMENT]
+    assert "old_name" not in frame["names"].iloc[0]
+    assert frame["since_at"].notna().all()
+
+
+def test_health_says_what_runs_where(full: Path, open_page: Open):
+    test = open_page(HEALTH)
+    assert "What runs where" in said(test)
+    assert any("known_by" in table.value for table in test.dataframe)

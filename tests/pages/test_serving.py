@@ -6,10 +6,15 @@ import html
 import math
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from core.readings import (
+    AcceleratorSample,
     DeploymentSample,
+    DeviceProcess,
     Entity,
     Latency,
     LatencySample,
@@ -17,7 +22,7 @@ from core.readings import (
     ProbeSample,
     Reading,
 )
-from tests.pages.additions import add, metric, said
+from tests.pages.additions import add, attacked, configure, metric, said
 from tests.pages.conftest import Open
 from tests.pages.databases import BOUNDS, DEPLOYMENT, HOST, HOSTILE
 
@@ -185,3 +190,190 @@ def test_the_database_of_the_fixture_is_the_one_looked_at(full: Path, open_page:
     frame = open_page(LATENCY).dataframe[0].value
     assert list(frame["deployment"]) == ["llama @ http://127.0.0.1:8000"]
     assert DEPLOYMENT.endswith("llama")
+
+
+OBJECTIVE = '[[serving.objective]]\nmodel = "llama"\nttft_seconds = 0.5\ne2e_seconds = 0.3\ntarget_ratio = 0.9'
+TWIN = "http://127.0.0.1:9000 llama"
+
+
+def twin(bounds: tuple[float, ...] = BOUNDS, increments: tuple[float, ...] = (0, 0, 0, 0, 400, 0)) -> list[Reading]:
+    """A second server of the same model, slower."""
+    labels, now = {"model": "llama", "engine": "vLLM", "url": "http://127.0.0.1:9000"}, at_ms()
+    return [
+        Entity(observed_at_ms=now, family="deployment", key=TWIN, host=HOST, labels=labels),
+        DeploymentSample(key=TWIN, observed_at_ms=now + 60_000, running_requests=7.0, waiting_requests=0.0),
+        LatencySample(
+            key=TWIN,
+            kind=Latency.TTFT,
+            observed_at_ms=now,
+            upper_bounds_seconds=bounds,
+            increments=increments,
+            sum_seconds=300.0,
+        ),
+    ]
+
+
+def choose(test, part: str):
+    box = test.selectbox(key="latency-deployment")
+    return box.select(next(option for option in box.options if part in option)).run()
+
+
+def test_promises_stand_beside_what_was_kept(full: Path, open_page: Open):
+    # of 20 observations a tick: 19 of TTFT within 0.5 s, a bound; of E2E 16 within 0.1 s and 19 within 0.5 s
+    configure(full, OBJECTIVE)
+    test = open_page(LATENCY)
+    text = said(test)
+    assert metric(test, "TTFT within 500 ms") == "95.00 %"
+    assert metric(test, "E2E within 300 ms") == "80.00 % – 95.00 %"
+    assert re.search(r"Error budget burn = 0\.5× – 2×", text)
+    assert re.search(r"target 90\.0 %, n = 2,\d{3}", text)
+    assert "75.00 % – 95.00 % of requests" in text  # misses may fall together, or not
+    assert "No objective is set" not in text
+    assert not any("promised" in box.value for box in test.warning)  # it is not certain that one was broken
+
+
+def test_a_promise_that_was_certainly_broken_is_a_finding(full: Path, open_page: Open):
+    configure(full, OBJECTIVE.replace("0.5", "0.1"))
+    text = said(open_page(LATENCY))
+    assert "TTFT within 100 ms: 80.00 % in the last hour, promised 90.0%" in text
+
+
+def test_without_a_promise_it_says_how_to_make_one(full: Path, open_page: Open):
+    assert "[[serving.objective]] in vatio.toml adds its figures" in said(open_page(LATENCY))
+
+
+def test_probes_are_judged_by_the_same_promise(full: Path, open_page: Open):
+    configure(full, OBJECTIVE)
+    now, labels = at_ms(), {"url": "http://127.0.0.1:8000/v1", "model": "llama"}
+    answers = [
+        ProbeSample(
+            key="p",
+            observed_at_ms=now + n,
+            outcome=Outcome.OK,
+            ttft_seconds=0.1,
+            e2e_seconds=e2e,
+            output_tokens=9,
+            server_queue_seconds=0.004,
+            server_decode_seconds=0.2,
+        )
+        for n, e2e in enumerate((0.2, 0.2, 0.9))
+    ]
+    add(full, Entity(observed_at_ms=now, family="probe", key="p", host=HOST, labels=labels), *answers)
+    test = open_page(LATENCY)
+    said(test)
+    assert metric(test, "Probes within all limits") == "2 of 3"
+    own = next(table.value for table in test.dataframe if "part" in table.value)
+    assert dict(zip(own["part"], own["median_seconds"], strict=True))["queue, server's clock"] == 0.004
+    assert "prompt, server's clock" not in set(own["part"])
+
+
+def test_the_deployments_of_a_model_are_one(full: Path, open_page: Open):
+    add(full, *twin())
+    test = open_page(LATENCY)
+    assert test.selectbox(key="latency-deployment").options[0] == "llama: all 2 deployments"
+    text = said(test)
+    assert metric(test, "Running") == "11 requests"
+    assert "sum of 2 deployments" in text
+    alone = choose(test, "9000")
+    said(alone)
+    assert metric(alone, "TTFT p50") == "750 ms"
+    assert metric(alone, "Running") == "7 requests"
+
+
+def test_what_other_buckets_leave_out_is_said(full: Path, open_page: Open):
+    add(full, *twin((0.3, math.inf), (200.0, 200.0)))
+    text = said(open_page(LATENCY))
+    assert "400 left out" in text
+    assert "400 observations are left out: their server has other buckets." in text
+
+
+def test_a_histogram_without_bounds_shows_its_mean_and_why_no_more(full: Path, open_page: Open):
+    add(full, *twin((math.inf,), (400.0,)))
+    test = choose(open_page(LATENCY), "9000")
+    text = said(test)
+    assert metric(test, "TTFT p50") == "mean 750 ms"
+    assert "n = 400, no quantile: the server tells only their number and sum" in text
+    assert "Mean alone" in text
+
+
+def test_a_gateway_is_shown_and_counted_nowhere_again(full: Path, open_page: Open):
+    gateway = twin()
+    assert isinstance(gateway[0], Entity)
+    gateway[0] = replace(gateway[0], labels={**gateway[0].labels, "role": "gateway", "engine": "LiteLLM"})
+    add(full, *gateway)
+    test = open_page(LATENCY)
+    said(test)
+    assert test.selectbox(key="latency-deployment").options == [
+        "llama @ http://127.0.0.1:8000",
+        "llama @ http://127.0.0.1:9000",
+    ]
+    assert sorted(test.dataframe[0].value["role"]) == ["", "gateway: counted again behind it"]
+    overview = open_page("fleet/overview")
+    assert not overview.exception
+
+
+def test_hits_are_counted_within_the_window(full: Path, open_page: Open):
+    now = int(time.time() * 1000) - 120_000
+    counted = [
+        DeploymentSample(
+            key=OTHER,
+            observed_at_ms=now + n * 10_000,
+            prefix_cache_queries_tokens_total=1e6 + 100 * n,
+            prefix_cache_hits_tokens_total=9e5 + 25 * n,
+            prompt_tokens_total=1e6 + 100 * n,
+            cached_prompt_tokens_total=10.0 * n,
+            rejected_requests_total=2.0 * n,
+        )
+        for n in range(7)
+    ]
+    labels = {"model": "other", "engine": "vLLM", "url": "http://127.0.0.1:8080"}
+    add(full, Entity(observed_at_ms=now, family="deployment", key=OTHER, host=HOST, labels=labels), *counted)
+    test = open_other(open_page)
+    said(test)
+    assert metric(test, "Prefix cache hits") == "25.0 %"
+    assert metric(test, "Prompt from cache") == "10.0 %"
+    assert metric(test, "Rejected") == "12"
+    assert metric(test, "Aborted") == "unknown"
+
+
+def test_what_runs_where_and_what_is_joined_to_nothing(full: Path, open_page: Open):
+    add(full, *other("vLLM", None, generation_tokens_total=0.01, prompt_tokens_total=0.02))
+    busy = {"processes": 1, "utilization_ratio": 0.9}
+    add(
+        full,
+        Entity(observed_at_ms=at_ms(), family="accelerator", key="GPU-9", host=HOST, labels={"model": "L40S"}),
+        *(AcceleratorSample(key="GPU-9", observed_at_ms=at_ms() + n, **busy) for n in (0, 60_000)),
+        DeviceProcess(key="GPU-9", observed_at_ms=at_ms(), pid=77, name="train.py", memory_used_bytes=1 << 30),
+    )
+    test = open_page(LATENCY)
+    text = said(test)
+    tables = [table.value for table in test.dataframe]
+    joined = next(table for table in tables if "known_by" in table)
+    assert joined[["deployment", "runs_on", "known_by"]].to_numpy().tolist() == [
+        [DEPLOYMENT, "H100 80GB HBM3", "process ids"]
+    ]
+    assert joined["since_at"].notna().all()
+    lost = next(table for table in tables if "output_tokens" in table and "deployment" in table)
+    assert lost["deployment"].tolist() == [OTHER]
+    assert lost["output_tokens"].iloc[0] > 0
+    assert "Name the accelerators of each" in text
+    held = next(table for table in tables if "held_by" in table)
+    assert held["device"].tolist() == ["GPU-9"]  # the idle AMD card is held by nobody
+    assert held["held_by"].tolist() == ["train.py"]
+
+
+@pytest.mark.parametrize("page", [LATENCY, "serving/compare", "ops/health"])
+def test_no_name_of_a_server_is_read_as_markup(page: str, full: Path, open_page: Open):
+    add(full, *attacked(at_ms()))
+    test = open_page(page)
+    assert not test.exception
+    for box in [*test.success, *test.info, *test.warning, *test.error, *test.markdown, *test.caption]:
+        assert not re.search(r"<img|<script|<h1>|\]\(javascript|!\[p\]|:red\[", box.value), box.value[:300]
+        assert len(box.value) < 5_000
+    for one in test.metric:
+        assert "<" not in one.value
+    for chosen in test.selectbox:
+        assert all(len(option) <= 200 for option in chosen.options)
+    for table in test.dataframe:
+        texts = table.value.select_dtypes(["object", "str"])
+        assert all(len(text) <= 200 for text in texts.to_numpy().ravel() if isinstance(text, str))

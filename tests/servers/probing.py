@@ -14,12 +14,14 @@ from core.readings import ProbeSample
 from core.settings import ProbeSettings
 from tests.servers.client import Reply, Request, drive
 from tests.servers.launch import Server
+from tests.servers.relay import Passed, relay
 from tests.servers.watch import wait_until
 
 QUESTION = Request("How many tokens does a watt buy?", 16)
 REPEATS = 5
 QUIET_SECONDS = 1.0  # until the server has counted the last answer
 CLOSE_SECONDS = 0.1
+READING_SECONDS = 0.02  # what loopback, a thread's turn and reading may add; a fraction of a millisecond as a rule
 
 
 class NoMoney:
@@ -34,9 +36,13 @@ class NoMoney:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """``before`` and ``after`` are the server's own counters around all these requests, and there were no others."""
+    """``before`` and ``after`` are the server's own counters around all these requests, and there were no others.
+
+    ``passed`` are the samples' own streams, as a relay in front of the server timed them.
+    """
 
     samples: list[ProbeSample]
+    passed: list[Passed]
     replies: list[Reply]
     before: dict[str, float]
     after: dict[str, float]
@@ -50,6 +56,16 @@ class Probed:
         """What all requests added to one or more counters."""
         return sum(self.after[counter] - self.before[counter] for counter in counters)
 
+    def added_seconds(self, name: str) -> list[float]:
+        """By how much the probe's figure of each stream exceeds the relay's."""
+        pairs = zip(self.samples, self.passed, strict=True)
+        return [(getattr(sample, name) or 0.0) - getattr(passed, name) for sample, passed in pairs]
+
+    def agree_with_the_relay(self) -> bool:
+        """Whether the probe's figures contain the relay's, and exceed them by no more than reading takes."""
+        added = [self.added_seconds("ttft_seconds"), self.added_seconds("e2e_seconds")]
+        return all(min(each) >= 0 and statistics.median(each) < READING_SECONDS for each in added)
+
     def agree_on_the_first_token(self) -> bool:
         """Whether the medians are close; one request alone may have met a busy core."""
         probed = statistics.median(sample.ttft_seconds or 0.0 for sample in self.samples)
@@ -59,27 +75,28 @@ class Probed:
 
 def probe(server: Server) -> Probed:
     """Ask by turns as the client and as the probe, after one request that warms the server up."""
-    settings = ProbeSettings(
-        name="tiny",
-        url=server.url,
-        model=server.model,
-        prompt=QUESTION.prompt,
-        max_tokens=QUESTION.max_tokens,
-        interval_seconds=2,
-        timeout_seconds=2,
-    )
     drive(server.url, server.model, [QUESTION], concurrency=1)
     time.sleep(QUIET_SECONDS)
     before = _counters(server)
     samples, replies = [], []
-    for _ in range(REPEATS):
-        replies += drive(server.url, server.model, [QUESTION], concurrency=1)
-        samples.append(_one_sample(settings))
+    with relay(server.port) as between:
+        for _ in range(REPEATS):
+            replies += drive(server.url, server.model, [QUESTION], concurrency=1)
+            samples.append(_one_sample(between.url, server.model))
     time.sleep(QUIET_SECONDS)
-    return Probed(samples, replies, before, _counters(server))
+    return Probed(samples, between.passed, replies, before, _counters(server))
 
 
-def _one_sample(settings: ProbeSettings) -> ProbeSample:
+def _one_sample(url: str, model: str) -> ProbeSample:
+    settings = ProbeSettings(
+        name="tiny",
+        url=url,
+        model=model,
+        prompt=QUESTION.prompt,
+        max_tokens=QUESTION.max_tokens,
+        interval_seconds=86_400,  # one request only
+        timeout_seconds=10,
+    )
     source = ProbeSource([settings], "here", NoMoney())
     samples: list[ProbeSample] = []
 

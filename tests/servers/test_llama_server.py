@@ -96,7 +96,7 @@ def test_the_queue_was_seen_and_is_empty_again(measured: Measured) -> None:
     assert stored.latest("running_requests") == stored.latest("waiting_requests") == 0
 
 
-def test_a_restart_loses_no_token_and_counts_none_twice(installed: Installed, tmp_path: Path) -> None:
+def test_a_restart_and_a_stop_lose_no_token_and_count_none_twice(installed: Installed, tmp_path: Path) -> None:
     with ExitStack() as first_life:
         first = first_life.enter_context(launch.llama_server(installed, tmp_path / "first.log"))
         with daemon(tmp_path, first.port) as stored:
@@ -107,6 +107,8 @@ def test_a_restart_loses_no_token_and_counts_none_twice(installed: Installed, tm
             with launch.llama_server(installed, tmp_path / "second.log", port=first.port) as second:
                 after = count(drive(second.url, second.model, workload(90, seed=6), concurrency=CONCURRENCY))
                 time.sleep(THREE_TICKS)
+            time.sleep(THREE_TICKS)  # watched after its end as well
+    assert len(stored.events("restart")) == stored.falls("generation_tokens_total") == 1
     assert after.output_tokens > before.output_tokens  # so that a new total may be mistaken for the old one grown
     assert stored.increase("generation_tokens_total") == before.output_tokens + after.output_tokens
     assert stored.increase("prompt_tokens_total") == before.prompt_tokens + after.prompt_tokens
@@ -132,5 +134,6 @@ def test_a_probe_bills_what_the_server_counts_and_times_what_the_client_times(se
     assert sum(each.output_tokens or 0 for each in probed.all) == probed.increase("llamacpp:tokens_predicted_total")
     read = probed.increase("llamacpp:prompt_tokens_total", "llamacpp:prompt_tokens_cached_total")
     assert sum(each.prompt_tokens or 0 for each in probed.all) == read
+    assert probed.agree_with_the_relay(), probed
     assert probed.agree_on_the_first_token(), probed
     assert all(0 < (each.ttft_seconds or 0.0) <= (each.e2e_seconds or 0.0) for each in probed.all)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -113,6 +112,7 @@ def test_a_probe_bills_what_the_server_counts_and_times_what_the_client_times(se
     assert len({each.output_tokens for each in probed.all}) == 1
     assert sum(each.output_tokens or 0 for each in probed.all) == probed.increase("vllm:generation_tokens_total")
     assert sum(each.prompt_tokens or 0 for each in probed.all) == probed.increase("vllm:prompt_tokens_total")
+    assert probed.agree_with_the_relay(), probed
     assert probed.agree_on_the_first_token(), probed
     for served, seen in (
         ("vllm:time_to_first_token_seconds", sum(each.ttft_seconds or 0.0 for each in probed.all)),
@@ -122,22 +122,59 @@ def test_a_probe_bills_what_the_server_counts_and_times_what_the_client_times(se
         assert 0 <= seen - probed.increase(f"{served}_sum") < CLIENT_SLACK_SECONDS * len(probed.all)
 
 
-def test_preempted_requests_are_counted_once_on_a_server_that_starts_later(
-    installed: Installed, tmp_path: Path
-) -> None:
-    port = launch.free_port()
-    with (
-        daemon(tmp_path, port) as stored,
-        launch.vllm(installed, tmp_path / "server.log", *PRESSURE, port=port) as server,
-    ):
-        counted = count(drive(server.url, server.model, LONG_ANSWERS, concurrency=len(LONG_ANSWERS)))
-        time.sleep(THREE_TICKS)
-    assert counted.requests == len(LONG_ANSWERS)
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """A server that starts while it is watched, is restarted under cache pressure, and stops; its port stays."""
+
+    plain: Counted
+    pressed: Counted
+    preempted_before: float
+    stored: Store
+
+    def counted(self, field: str) -> float:
+        return float(getattr(self.plain, field) + getattr(self.pressed, field))
+
+
+@pytest.fixture(scope="module")
+def lives(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    directory, port = tmp_path_factory.mktemp("lives"), launch.free_port()
+    with daemon(directory, port) as stored:
+        with launch.vllm(installed, directory / "first.log", port=port) as server:
+            plain = count(drive(server.url, server.model, workload(120, seed=10), concurrency=24))
+            time.sleep(THREE_TICKS)  # drained: what is in flight at the end is in nobody's books
+            preempted_before = stored.increase("preemptions_total")
+        with launch.vllm(installed, directory / "second.log", *PRESSURE, port=port) as server:
+            pressed = count(drive(server.url, server.model, LONG_ANSWERS, concurrency=len(LONG_ANSWERS)))
+            time.sleep(THREE_TICKS)
+        time.sleep(THREE_TICKS)  # watched after its end as well
+    return Lives(plain, pressed, preempted_before, stored)
+
+
+def test_tokens_and_requests_are_those_of_the_client_over_a_restart_and_a_stop(lives: Lives) -> None:
+    stored = lives.stored
+    assert (lives.plain.requests, lives.pressed.requests) == (120, len(LONG_ANSWERS))
+    assert stored.increase("generation_tokens_total") == lives.counted("output_tokens")
+    assert stored.increase("prompt_tokens_total") == lives.counted("prompt_tokens")
+    assert stored.increase("succeeded_requests_total") == lives.counted("requests")
+
+
+@pytest.mark.parametrize("kind", ["ttft", "e2e"])
+def test_every_request_of_both_lives_is_in_each_histogram_once(lives: Lives, kind: str) -> None:
+    histogram = lives.stored.latency(kind)
+    assert histogram is not None
+    assert histogram.observations == lives.counted("requests")
+    assert histogram.least >= 0
+
+
+def test_one_restart_was_seen_and_the_end_was_not_taken_for_another(lives: Lives) -> None:
+    (message,) = lives.stored.events("restart")
+    assert "restarted" in message
+    assert lives.stored.falls("generation_tokens_total") == 1
+
+
+def test_cache_pressure_was_seen_and_preempted_requests_are_counted_once(lives: Lives) -> None:
+    stored = lives.stored
+    assert lives.preempted_before == 0
     assert stored.increase("preemptions_total") > 0
-    assert stored.increase("generation_tokens_total") == counted.output_tokens
-    assert stored.increase("prompt_tokens_total") == counted.prompt_tokens
-    assert stored.increase("succeeded_requests_total") == counted.requests
-    assert (ttft := stored.latency("ttft")) is not None
-    assert ttft.observations == counted.requests
     assert stored.highest("kv_cache_usage_ratio") > 0.8
     assert stored.highest("waiting_requests") > launch.SEQUENCES

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.readings import AcceleratorSample, DeploymentSample, Latency, LatencySample
+from core.readings import AcceleratorSample, DeploymentSample, Event, Latency, LatencySample, Severity
 from storage import queries
 from tests.conftest import START_MS, Store
 
@@ -143,3 +143,21 @@ def test_health_and_sizes_of_an_empty_store(store: Store):
     sizes = queries.store_size(store.reader)
     assert sizes["rows"].sum() == 0
     assert (sizes["file_bytes"] > 0).all()
+
+
+def test_the_newest_event_of_a_kind_per_entity_however_old(store: Store):
+    def event(seconds: int, key: str, kind: str = "unknown metrics") -> Event:
+        return Event(
+            observed_at_ms=START_MS + seconds * 1000,
+            kind=kind,
+            severity=Severity.INFO,
+            message=f"{key} {seconds}",
+            family="deployment",
+            key=key,
+        )
+
+    store.write(event(0, "a"), event(0, "b"), event(60, "a"), event(90, "a", "restart"))
+    frame = queries.newest_events(store.reader, "unknown metrics")
+    assert frame["message"].tolist() == ["a 60", "b 0"]
+    assert frame["key"].tolist() == ["a", "b"]
+    assert queries.newest_events(store.reader, "nothing of the kind").empty

@@ -28,7 +28,7 @@ from core.readings import (
 from storage import queries
 from storage.batch import Batch
 from storage.engine import Address, reader_engine
-from storage.rows import end_assignments
+from storage.rows import open_assignments
 from storage.spend import StoredSpend
 from storage.writer import Writer
 from tests.conftest import START_MS, Store
@@ -132,12 +132,27 @@ def test_an_assignment_stamped_before_the_one_it_ends_costs_nothing_else(store: 
     assert set(queries.entities(store.reader, "accelerator")["key"]) == {"A", "B", "C"}
 
 
-def test_what_an_earlier_daemon_left_open_ends_when_its_deployment_was_last_seen(open_store: Callable[[], Store]):
-    first = open_store()
-    first.write(assigned(START_MS, "A"), DeploymentSample(key="s m", observed_at_ms=START_MS + 7_000))
-    first.writer.call(lambda connection: end_assignments(connection, "box"))
-    frame = queries.assignments(first.reader, START_MS, START_MS + 50_000)
-    assert (frame["valid_to_at"] - frame["valid_from_at"]).dt.total_seconds().tolist() == [7.0]
+def test_an_assignment_that_ends_and_begins_in_one_millisecond_goes_on(store: Store):
+    store.write(assigned(START_MS, "A"), assigned(START_MS), assigned(START_MS, "A", origin="labels"))
+    frame = queries.assignments(store.reader, START_MS, START_MS + 5000)
+    assert frame["origin"].tolist() == ["labels"]
+    assert frame["valid_to_at"].isna().all()
+
+
+def test_an_assignment_ends_when_it_was_last_seen_and_not_before_it_began(store: Store):
+    store.write(assigned(START_MS, "A"), assigned(START_MS + 9_000, "A", "B"), assigned(START_MS + 5_000))
+    frame = queries.assignments(store.reader, START_MS - 1, START_MS + 50_000)
+    seconds = (frame["valid_to_at"] - frame["valid_from_at"]).dt.total_seconds().tolist()
+    assert sorted(seconds) == [0.0, 5.0]
+
+
+def test_what_an_earlier_daemon_left_open_and_when_its_deployment_was_last_seen(store: Store):
+    store.write(assigned(START_MS, "B", "A"), DeploymentSample(key="s m", observed_at_ms=START_MS + 7_000))
+    other = replace(assigned(START_MS + 500, "A", origin="labels"), deployment_key="s n")
+    store.write(other, replace(assigned(START_MS, "A"), deployment_key="s o"))
+    store.write(replace(assigned(START_MS + 900), deployment_key="s o"))
+    left = store.writer.call(lambda connection: open_assignments(connection, "box"))
+    assert left == [assigned(START_MS + 7_000, "A", "B"), other]
 
 
 def test_health_is_stored(store: Store):

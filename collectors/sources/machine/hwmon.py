@@ -15,7 +15,7 @@ Sensors = dict[int, tuple[Path, ...]]
 _AMD_CHIPS = ("k10temp", "zenpower")
 _AMD_LABELS = ("Tdie", "Tctl")  # Tctl may carry an offset for fan control; Tdie, where there is one, does not
 _PACKAGE = re.compile(r"Package id (\d+)")
-_WHOLE_NODE = re.compile(r"^(system|node|chassis|total)( power)?$", re.IGNORECASE)
+WHOLE_NODE = re.compile(r"^(system|node|chassis|total)( power)?$", re.IGNORECASE)
 
 
 def package_sensors(sys: Path, sockets: Sequence[int]) -> Sensors:
@@ -46,7 +46,7 @@ def _node_meters(chip: Path) -> list[Path]:
         if kind not in ("average", "input") or (kind == "input" and (chip / f"{number}_average").exists()):
             continue
         label = read_text(chip / f"{number}_label") or read_text(chip / f"{number}_oem_info") or ""
-        whole = _WHOLE_NODE.match(label) or (not label and _name(chip) == "power_meter")
+        whole = WHOLE_NODE.match(label) or (not label and _name(chip) == "power_meter")
         if whole:
             meters.append(path)
     return meters

@@ -37,7 +37,7 @@ def sockets(proc: Path, sys: Path, cpus: Sequence[int]) -> tuple[Socket, ...]:
     for cpu in sorted(cpus):
         by_socket[_socket_of(cpu, blocks.get(cpu, {}), sys)].append(cpu)
     return tuple(
-        Socket(number, tuple(members), _labels([blocks.get(cpu, {}) for cpu in members]))
+        Socket(number, tuple(members), socket_labels([blocks.get(cpu, {}) for cpu in members]))
         for number, members in sorted(by_socket.items())
     )
 
@@ -82,7 +82,8 @@ def _socket_of(cpu: int, block: Block, sys: Path) -> int:
     return max(package or 0, 0)  # -1 where firmware does not say
 
 
-def _labels(blocks: Sequence[Block]) -> dict[str, str]:
+def socket_labels(blocks: Sequence[Block]) -> dict[str, str]:
+    """What a person reads about a socket, from the blocks of its logical CPUs."""
     first = blocks[0]
     name = first.get("model name", "")
     labels = {

@@ -1,4 +1,4 @@
-"""One streamed completion from an OpenAI-compatible endpoint: what is sent, what came back, and when.
+"""One streamed completion from an OpenAI-compatible endpoint: what came back, and when.
 
 The clock starts when the connection stands and the request is about to be written, so neither DNS nor
 TLS is in a latency. Tokens are what the endpoint says it bills; chunks are never counted as tokens.
@@ -7,111 +7,37 @@ TLS is in a latency. Tokens are what the endpoint says it bills; chunks are neve
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
-import os
-import re
 import ssl
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
 
+from collectors.sources.probe.providers import OTHER, REASONING_FIELDS, Provider, by_mark
+from collectors.sources.probe.question import ADJUSTABLE, Question
+from collectors.sources.probe.reasons import message, presentable, texts
 from collectors.sources.probe.sse import EventParser
 from core.errors import CollectorError
-from core.settings import ProbeSettings
 
 BODY_LIMIT_BYTES: Final = 4 << 20
-REASON_LIMIT: Final = 200
 BURST_SECONDS: Final = 1e-3
 """Chunks closer together than this in all were held back on the way, or written at once: no gap was measured."""
 
-ADJUSTABLE: Final = frozenset({"max_completion_tokens", "temperature"})
-"""What a newer model may want changed; it says so in an HTTP 400. The first is asked for, the second unwanted."""
-
 _ERROR_BODY_LIMIT_BYTES: Final = 16 << 10
 _ERROR_BODY_SECONDS: Final = 2.0
-_FRAGMENT: Final = 8
-_CREDENTIAL = re.compile(r"(?i)\b(bearer |sk-)\S+")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request ready to be sent. Lives for one request, since it holds the key."""
-
-    url: httpx.URL
-    body: Mapping[str, Any]
-    key: str = field(repr=False)
-    timeout_seconds: float
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What goes with it; a compressed answer would arrive in blocks, not token by token."""
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "User-Agent": "vatio"}
-        return headers | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-
-
-def question(settings: ProbeSettings, adjusted: Collection[str] = ()) -> Question:
-    """The request that the settings ask for, with the key as the environment holds it now.
-
-    ``url`` may be the server, the base that OpenAI clients take (``…/v1``), or the full path of either
-    completions method.
-
-    Raises:
-        CollectorError: it cannot be sent, or not without giving the key away.
-    """
-    try:
-        url = httpx.URL(settings.url)
-    except httpx.InvalidURL as exc:
-        raise CollectorError(f"{settings.url} is not a URL: {exc}") from exc
-    if url.port is not None and url.port > 65535:
-        raise CollectorError(f"{settings.url} is not a URL: no such port")
-    key = _key(settings.api_key_env)
-    if key and url.scheme != "https" and not _is_loopback(url.host):
-        raise CollectorError(f"{settings.api_key_env} would cross the network unencrypted; expected an https url")
-    path = url.path.rstrip("/")
-    if not path.endswith("/completions"):
-        path = f"{path or '/v1'}/chat/completions"
-    limit = "max_completion_tokens" if "max_completion_tokens" in adjusted else "max_tokens"
-    body: dict[str, Any] = {
-        "model": settings.model,
-        limit: settings.max_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if "temperature" not in adjusted:
-        body["temperature"] = 0
-    if path.endswith("/chat/completions"):
-        body["messages"] = [{"role": "user", "content": settings.prompt}]
-    else:
-        body["prompt"] = settings.prompt
-    return Question(url.copy_with(path=path), body, key, settings.timeout_seconds)
-
-
-def _key(variable: str | None) -> str:
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise CollectorError(f"environment variable {variable} is not set")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise CollectorError(f"environment variable {variable} holds no usable key (spaces or control characters)")
-    return key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+_COMPLAINTS: Final = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY})
 
 
 @dataclass(slots=True)
 class Answer:
     """What came back so far; times are of one monotonic clock, in seconds."""
 
+    provider: Provider = OTHER
+    """Whose answer it is, as far as it can be told."""
+    connecting_at: float | None = None
     sent_at: float | None = None
     ended_at: float | None = None
     failure: str = ""
@@ -120,9 +46,15 @@ class Answer:
     responded: bool = False
     chunks: int = 0
     """Chunks that carried text."""
+    refused: bool = False
+    """Turned away before anything was computed."""
     wanted: frozenset[str] = frozenset()
     """Which of ``ADJUSTABLE`` a refusal named."""
 
+    head: Mapping[str, str] = field(default_factory=dict)
+    server_times: dict[str, float] = field(default_factory=dict)
+    """What the endpoint says of its own times, by field of a sample."""
+    reasoned: bool = False
     first_text_at: float | None = None
     first_answer_at: float | None = None
     last_text_at: float | None = None
@@ -145,25 +77,34 @@ class Answer:
         if event is None:
             raise CollectorError("an event of the stream is not a JSON object")
         if event.get("error") or event.get("object") == "error":
-            raise CollectorError(f"error event: {_message(event)}")
+            raise CollectorError(f"error event: {message(event)}")
         if isinstance(event.get("usage"), dict):
             self.usage = event["usage"]
+        self.examine(event)
         for choice in _objects(event.get("choices")):
             self._choice(choice, at)
+
+    def examine(self, event: Mapping[str, Any]) -> None:
+        """Look through the head and an event for whose answer it is and what its own clock says."""
+        if self.provider is OTHER:
+            self.provider = by_mark(self.head, event)
+        self.server_times |= self.provider.times(self.head, event)
 
     def _choice(self, choice: Mapping[str, Any], at: float) -> None:
         delta = choice.get("delta")
         delta = delta if isinstance(delta, dict) else {}
         answered = delta.get("content") or delta.get("tool_calls") or choice.get("text")
-        if answered or delta.get("reasoning_content") or delta.get("reasoning"):
+        reasoned = any(delta.get(name) for name in REASONING_FIELDS)
+        if answered or reasoned:
             self.chunks += 1
             self.last_text_at = at
             self.first_text_at = at if self.first_text_at is None else self.first_text_at
         if answered and self.first_answer_at is None:
             self.first_answer_at = at
+        self.reasoned = self.reasoned or reasoned
         reason = choice.get("finish_reason")
-        if reason == "error":
-            raise CollectorError("finish_reason is error")
+        if reason in ("error", "abort"):
+            raise CollectorError(f"finish_reason is {reason}")
         self.finished = self.finished or bool(reason)
 
     def end(self, at: float) -> None:
@@ -206,9 +147,19 @@ class Answer:
 
     @property
     def reasoning_tokens(self) -> int | None:
-        """The part of the output that was reasoning."""
-        details = self.usage.get("completion_tokens_details")
-        return _count(details, "reasoning_tokens") if isinstance(details, dict) else None
+        """The part of the output that was reasoning; a zero beside reasoning is no count."""
+        # SGLang has no details and puts it among the other counts.
+        count = _count(self._details("completion_tokens_details") or self.usage, "reasoning_tokens")
+        return None if count == 0 and self.reasoned else count
+
+    @property
+    def cached_prompt_tokens(self) -> int | None:
+        """The part of the prompt that came from a cache."""
+        return _count(self._details("prompt_tokens_details"), "cached_tokens")
+
+    def _details(self, name: str) -> Mapping[str, Any]:
+        details = self.usage.get(name)
+        return details if isinstance(details, dict) else {}
 
     @property
     def burst(self) -> bool:
@@ -233,12 +184,14 @@ class Answer:
             "itl_seconds": span / (self.chunks - 1) if spread else None,
             "tpot_seconds": span / (tokens - 1) if spread and tokens is not None and tokens > 1 else None,
             "e2e_seconds": self.ended_at - self.sent_at,
+            "connect_seconds": None if self.connecting_at is None else self.sent_at - self.connecting_at,
+            **self.server_times,
         }
 
 
 async def ask(a_question: Question, tls: ssl.SSLContext) -> Answer:
     """Send a request once and listen to the end; what goes wrong is in the answer, one line, without the key."""
-    answer = Answer()
+    answer = Answer(provider=a_question.provider)
     began = time.perf_counter()
     try:
         async with asyncio.timeout(a_question.timeout_seconds):
@@ -256,7 +209,9 @@ async def ask(a_question: Question, tls: ssl.SSLContext) -> Answer:
 
 async def _listen(a_question: Question, tls: ssl.SSLContext, answer: Answer) -> None:
     async def trace(step: str, _: Mapping[str, Any]) -> None:
-        if step == "http11.send_request_headers.started":
+        if step == "connection.connect_tcp.started":  # with the name's lookup
+            answer.connecting_at = time.perf_counter()
+        elif step == "http11.send_request_headers.started":
             answer.sent_at = time.perf_counter()
 
     # A connection of its own each time: one kept open between probes would be stale more often than warm.
@@ -276,11 +231,17 @@ async def _listen(a_question: Question, tls: ssl.SSLContext, answer: Answer) -> 
 
 
 async def _check(response: httpx.Response, answer: Answer) -> None:
-    if response.status_code != httpx.codes.OK:
-        message = await _error_message(response)
-        if response.status_code == httpx.codes.BAD_REQUEST:
-            answer.wanted = frozenset(name for name in ADJUSTABLE if name in message)
-        raise CollectorError(f"HTTP {response.status_code}" + (f": {message}" if message else ""))
+    answer.head = response.headers
+    answer.examine({})
+    status = response.status_code
+    if status != httpx.codes.OK:
+        error = await _error(response)
+        # A bill beside a refusal says that something was computed after all, and after a timeout that may be, too.
+        answer.refused = 300 <= status < 500 and status != httpx.codes.REQUEST_TIMEOUT and not error.get("usage")
+        if status in _COMPLAINTS:
+            answer.wanted = frozenset(name for name in ADJUSTABLE if any(name in text for text in texts(error)))
+        said = message(error)
+        raise CollectorError(f"HTTP {status}" + (f": {said}" if said else ""))
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in ("application/json", "text/html"):
         raise CollectorError(f"expected an event stream, got {media_type}")
@@ -307,18 +268,18 @@ async def _read(response: httpx.Response, answer: Answer) -> None:
     answer.end(at)
 
 
-async def _error_message(response: httpx.Response) -> str:
-    """What the body of a refusal says; nothing when that is no JSON, too long or too slow."""
+async def _error(response: httpx.Response) -> dict[str, Any]:
+    """The body of a refusal; nothing when that is no JSON, too long or too slow."""
     body = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_SECONDS):
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > _ERROR_BODY_LIMIT_BYTES:
-                    return ""
+                    return {}
     except (TimeoutError, httpx.HTTPError):
-        return ""
-    return _message(_object(bytes(body)) or {})
+        return {}
+    return _object(bytes(body)) or {}
 
 
 def _object(text: str | bytes) -> dict[str, Any] | None:
@@ -333,31 +294,6 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
-def _message(document: Mapping[str, Any]) -> str:
-    """The human part of an error in any of the shapes that servers use."""
-    error = document.get("error")
-    inner: Mapping[str, Any] = error if isinstance(error, dict) else document
-    candidates = (inner.get("message"), inner.get("detail"), error, inner.get("type"), inner.get("code"))
-    return next((text for text in candidates if isinstance(text, str) and text), "")
-
-
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
     return value if type(value) is int and 0 <= value < 1 << 53 else None
-
-
-def presentable(text: str, key: str) -> str:
-    """One printable line of at most ``REASON_LIMIT`` characters that gives no credential away.
-
-    Whoever answers may echo the key, whole or in part: every run of ``_FRAGMENT`` characters that the key
-    also has is blanked, besides what looks like a credential of somebody else.
-    """
-    start = text[: 10 * REASON_LIMIT]
-    line = " ".join("".join(c if c.isprintable() else " " for c in start).split())
-    line = _CREDENTIAL.sub(r"\1[hidden]", line)
-    size = min(_FRAGMENT, len(key))
-    fragments = {key[i : i + size].lower() for i in range(len(key) - size + 1)} if key else set()
-    comparable = line.encode("ascii", "replace").decode().lower()  # as long as the line, character by character
-    hidden = {i + j for i in range(len(line)) if comparable[i : i + size] in fragments for j in range(size)}
-    line = "".join("*" if i in hidden else c for i, c in enumerate(line))
-    return line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…"

@@ -1,36 +1,39 @@
 """The active probe: asks configured endpoints for a short completion and times the answer.
 
-Off unless ``[[probe]]`` is set. Requests start on a fixed grid, one endpoint never waits for another,
-and one endpoint never has two requests at once. They run on an event loop of their own, so a tick of
-the runner starts what is due and hands over what has ended since. A failed request is a sample too,
-without latencies; nothing is tried again.
+Off unless ``[[probe]]`` is set. The first request begins at once, the others at an instant of a fixed grid or,
+by chance, a little later, so that many probes do not ask together. One endpoint never waits for another and
+never has two requests at once. They run on an event loop of their own, so a tick of the runner starts what is
+due and hands over what has ended since. A failed request is a sample too, without latencies; nothing is tried
+again, and what a refusal teaches holds from the next scheduled request on.
 
 Money: before a request the worst case is reserved in the ledger, afterwards it is settled to what was
-billed. Whatever is not known, or not collected before a crash, stays at the worst case.
+billed, or to nothing if it was refused. Whatever is not known, or not collected before a crash, stays at
+the worst case.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import wait as wait_for
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import httpx
 
-from collectors.base import Availability, next_tick
-from collectors.sources.probe.completion import Answer, Question, ask, presentable, question
+from collectors.base import Availability
+from collectors.sources.probe.completion import Answer, ask
+from collectors.sources.probe.endpoint import Endpoint, Request, endpoint
+from collectors.sources.probe.question import Question, question
+from collectors.sources.probe.reasons import presentable
 from core.errors import CollectorError, StoreError
-from core.readings import Entity, Outcome, ProbeSample, Reading, TargetReport
+from core.readings import Outcome, ProbeSample, Reading, TargetReport
 from core.settings import ProbeSettings
-
-TEMPLATE_TOKENS: Final = 1024
-"""Bound on what a chat template adds to the prompt; some put in a default system prompt of hundreds of tokens."""
 
 
 class SpendLedger(Protocol):
@@ -43,74 +46,6 @@ class SpendLedger(Protocol):
         """Replace a reservation with what was billed, which may be more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A request that is out: when it began and what was set aside for it."""
-
-    began_at_ms: int
-    month: str
-    reserved_usd: float
-    answer: Future[Answer]
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    """One ``[[probe]]`` and where it stands."""
-
-    settings: ProbeSettings
-    phase_ns: int
-    next_ns: int
-    adjusted: frozenset[str] = frozenset()
-    request: _Request | None = None
-    announced: bool = False
-
-    @property
-    def interval_ns(self) -> int:
-        return round(self.settings.interval_seconds * 1e9)
-
-    def due(self, now_ns: int) -> bool:
-        """Whether an instant of its grid has come; a clock that was set back does not stop it."""
-        waiting = now_ns < self.next_ns <= now_ns + self.interval_ns
-        return self.request is None and not waiting
-
-    def entity(self, host: str, now_ms: int) -> Entity:
-        labels = {"url": self.settings.url, "model": self.settings.model, "price": self._price_label()}
-        return Entity(
-            family=ProbeSample.family, key=self.settings.name, host=host, observed_at_ms=now_ms, labels=labels
-        )
-
-    def _price_label(self) -> str:
-        prompt, output = self.settings.usd_per_million_input_tokens, self.settings.usd_per_million_output_tokens
-        if prompt is None or output is None:
-            return "not set"
-        return f"{prompt:g} USD in, {output:g} USD out per million tokens"
-
-    def price_usd(self, prompt_tokens: int | None, output_tokens: int | None) -> float | None:
-        """Price of so many tokens; where a number is unknown, of the most there can be. ``None`` without prices."""
-        prompt_price = self.settings.usd_per_million_input_tokens
-        output_price = self.settings.usd_per_million_output_tokens
-        if prompt_price is None or output_price is None:
-            return None
-        if prompt_tokens is None:  # a token is at least one byte
-            prompt_tokens = len(self.settings.prompt.encode()) + TEMPLATE_TOKENS
-        if output_tokens is None:
-            output_tokens = self.settings.max_tokens
-        return (prompt_tokens * prompt_price + output_tokens * output_price) / 1e6
-
-    def cost_usd(self, answer: Answer) -> float | None:
-        """What the request has to be counted with: the bill if there is one, else no less than the worst case."""
-        worst = self.price_usd(None, None)
-        if worst is None:
-            return None
-        if answer.sent_at is None:
-            return 0.0
-        output_tokens = answer.output_tokens
-        if output_tokens is None:  # an endpoint that ignores max_tokens shows it by the number of chunks
-            output_tokens = max(self.settings.max_tokens, answer.chunks)
-        counted = self.price_usd(answer.prompt_tokens, output_tokens) or 0.0
-        return counted if answer.complete else max(counted, worst)
-
-
 class ProbeSource:
     """Every ``[[probe]]`` of the settings.
 
@@ -119,6 +54,7 @@ class ProbeSource:
         host: the machine that asks.
         ledger: keeps ``monthly_cap_usd``; called only by whoever calls ``collect``.
         clock_ns: Unix time in nanoseconds, for the grid, the month and the stamps.
+        chance: a number from 0 to 1, a new one each time, for how late a request begins.
     """
 
     name = "probe"
@@ -130,22 +66,18 @@ class ProbeSource:
         ledger: SpendLedger,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._host = host
         self._ledger = ledger
         self._clock_ns = clock_ns
-        self._endpoints = [self._endpoint(settings) for settings in endpoints]
+        self._chance = chance
+        self._endpoints = [endpoint(settings, self._phase(settings)) for settings in endpoints]
         self._loop: _LoopThread | None = None
 
-    def _endpoint(self, settings: ProbeSettings) -> _Endpoint:
+    def _phase(self, settings: ProbeSettings) -> int:
         digest = hashlib.blake2b(f"{self._host}\0{settings.name}".encode(), digest_size=8).digest()
-        endpoint = _Endpoint(settings, phase_ns=int.from_bytes(digest), next_ns=0)
-        endpoint.phase_ns %= endpoint.interval_ns
-        self._wait_for_the_grid(endpoint)
-        return endpoint
-
-    def _wait_for_the_grid(self, endpoint: _Endpoint) -> None:
-        endpoint.next_ns = next_tick(self._clock_ns(), endpoint.interval_ns, endpoint.phase_ns)
+        return int.from_bytes(digest)
 
     def _now_ms(self) -> int:
         return self._clock_ns() // 1_000_000
@@ -154,42 +86,48 @@ class ProbeSource:
         """Look at the settings and whether the keys are there; nothing is sent."""
         if not self._endpoints:
             return Availability(False, "no [[probe]] in the settings", "add one with name, url and model", absent=True)
-        for endpoint in self._endpoints:
-            endpoint.announced = False
-        names = tuple(endpoint.settings.name for endpoint in self._endpoints)
-        obstacles = "; ".join(f"{e.settings.name}: {why}" for e in self._endpoints if (why := _obstacle(e)))
+        for each in self._endpoints:
+            each.announced = False
+        names = tuple(each.settings.name for each in self._endpoints)
+        obstacles = "; ".join(f"{e.settings.name}: {why}" for e in self._endpoints if (why := _obstacle(e.settings)))
         return Availability(True, obstacles, "see [[probe]] in the settings" if obstacles else "", names)
 
     def collect(self) -> list[Reading]:
         """Hand over requests that have ended, and start those that are due."""
         readings: list[Reading] = []
-        for endpoint in self._endpoints:
-            if not endpoint.announced:
-                readings.append(endpoint.entity(self._host, self._now_ms()))
-                endpoint.announced = True
-            readings += self._ended(endpoint)
-            if endpoint.due(self._clock_ns()):
-                self._wait_for_the_grid(endpoint)
-                readings += self._begin(endpoint)
+        for each in self._endpoints:
+            ended = self._ended(each)
+            if not each.announced:
+                readings.append(each.entity(self._host, self._now_ms()))
+                each.announced = True
+            readings += ended
+            now_ns = self._clock_ns()
+            if each.due(now_ns):
+                each.schedule(now_ns, self._chance)
+                readings += self._begin(each)
         return readings
+
+    def wait(self) -> None:
+        """Let the requests that are out end, each within its timeout; ``collect`` then has them all."""
+        wait_for([each.request.answer for each in self._endpoints if each.request])
 
     def close(self) -> None:
         """Cut what is running; its reservations stay."""
         if self._loop is not None:
             self._loop.close()
             self._loop = None
-        for endpoint in self._endpoints:
-            endpoint.request = None
+        for each in self._endpoints:
+            each.request = None
 
-    def _begin(self, endpoint: _Endpoint) -> tuple[Reading, ...]:
+    def _begin(self, an_endpoint: Endpoint) -> tuple[Reading, ...]:
         """Send a request; what comes back at once is why there is none."""
-        settings, now_ms = endpoint.settings, self._now_ms()
+        settings, now_ms = an_endpoint.settings, self._now_ms()
         month = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
         try:
-            a_question = question(settings, endpoint.adjusted)
+            a_question = question(settings, an_endpoint.provider, an_endpoint.adjusted)
         except CollectorError as exc:
             return _unsent(settings.name, now_ms, Outcome.FAILED, str(exc))
-        worst, cap = endpoint.price_usd(None, None) or 0.0, settings.monthly_cap_usd
+        worst, cap = an_endpoint.price_usd(None, None) or 0.0, settings.monthly_cap_usd
         if cap is not None:
             try:
                 granted = self._ledger.reserve(settings.name, month, worst, cap)
@@ -198,7 +136,7 @@ class ProbeSource:
             if not granted:
                 reason = f"not sent: {worst:.2g} USD more could pass the cap of {cap:g} USD for {month}"
                 return _unsent(settings.name, now_ms, Outcome.REFUSED, reason)
-        endpoint.request = _Request(now_ms, month, worst, self._send(a_question))
+        an_endpoint.request = Request(now_ms, month, worst, self._send(a_question))
         return ()
 
     def _send(self, a_question: Question) -> Future[Answer]:
@@ -206,13 +144,13 @@ class ProbeSource:
             self._loop = _LoopThread()
         return self._loop.submit(ask(a_question, self._loop.tls))
 
-    def _ended(self, endpoint: _Endpoint) -> tuple[Reading, ...]:
-        request, settings = endpoint.request, endpoint.settings
+    def _ended(self, an_endpoint: Endpoint) -> tuple[Reading, ...]:
+        request, settings = an_endpoint.request, an_endpoint.settings
         if request is None or not request.answer.done():
             return ()
-        endpoint.request = None
+        an_endpoint.request = None
         answer = request.answer.result()
-        cost = endpoint.cost_usd(answer)
+        cost = an_endpoint.cost_usd(answer)
         notes = []
         if cost is not None and cost > request.reserved_usd:
             notes.append(f"{cost:.2g} USD billed where max_tokens allows {request.reserved_usd:.2g} USD")
@@ -224,7 +162,7 @@ class ProbeSource:
             except StoreError as exc:  # not tried again: settled twice, it would count too little
                 cost = max(cost, request.reserved_usd)
                 notes.append(f"counted at its worst case: {exc}")
-        endpoint.adjusted |= answer.wanted
+        an_endpoint.recognise(answer)
         return _reported(answer, request.began_at_ms, settings.name, cost, presentable("; ".join(notes), ""))
 
 
@@ -236,11 +174,13 @@ def _reported(answer: Answer, at_ms: int, name: str, cost_usd: float | None, not
         observed_at_ms=at_ms,
         outcome=outcome,
         error=note,
-        token_count_estimated=answer.sent_at is not None and billed.output_tokens is None,
+        token_count_estimated=answer.sent_at is not None and not answer.refused and billed.output_tokens is None,
         **answer.latencies(),
         prompt_tokens=billed.prompt_tokens,
         output_tokens=billed.output_tokens,
         reasoning_tokens=billed.reasoning_tokens,
+        cached_prompt_tokens=billed.cached_prompt_tokens,
+        chunks=answer.chunks if answer.complete else None,
         cost_usd=cost_usd,
     )
     duration = answer.duration_seconds
@@ -255,10 +195,10 @@ def _unsent(name: str, at_ms: int, outcome: Outcome, reason: str) -> tuple[Readi
     )
 
 
-def _obstacle(endpoint: _Endpoint) -> str:
+def _obstacle(settings: ProbeSettings) -> str:
     """Why no request could be sent now; empty when one could."""
     try:
-        question(endpoint.settings)
+        question(settings)
     except CollectorError as exc:
         return str(exc)
     return ""

@@ -8,12 +8,16 @@ all of them, so that they can be matched with the processes a driver reports for
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import psutil
+
+from collectors.sources.serving.containers import Published, container_of, is_forwarder, members, served_by
+from collectors.sources.serving.namespaces import other_networks
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
 _HEADER = struct.Struct("=IHHII")
@@ -28,10 +32,17 @@ _INIT = frozenset(("systemd", "init"))  # holds ports for services that have not
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The processes behind a port. ``started_at_seconds`` is when the first that holds it began, Unix time."""
+    """The processes behind a port.
+
+    Attributes:
+        pids: none where the port is forwarded and it is not certain to whom.
+        started_at_seconds: when the first that listens began, Unix time.
+        unclear: why there are no processes, in words.
+    """
 
     pids: frozenset[int]
-    started_at_seconds: float
+    started_at_seconds: float | None
+    unclear: str = ""
 
 
 def listening(ports: Collection[int]) -> dict[int, frozenset[int]] | None:
@@ -73,38 +84,80 @@ def _listening_sockets(family: int) -> Iterator[tuple[int, int]]:
 
 
 def processes_behind(ports: Collection[int]) -> dict[int, Behind]:
-    """The processes that serve each port: its holders, what they were forked from, and all children.
+    """The processes that serve each port: its holders, what they were forked from, all children, their container.
 
-    A port is left out when its processes may not be looked at (another user's).
+    A port is left out when its processes may not be looked at (another user's), or when nobody here serves it.
     """
-    holders = _holders(ports)
-    every_holder = frozenset[int]().union(*holders.values())
-    found = {}
-    for port, pids in holders.items():
-        family: set[int] = set()
-        started = []
-        for pid in pids:
-            with contextlib.suppress(psutil.Error, OSError):
-                process = psutil.Process(pid)
-                started.append(process.create_time())
-                family |= _family(_leader(process, every_holder - pids))
-        if started:
-            found[port] = Behind(frozenset(family | pids), min(started))
-    return found
+    seen = _users(ports)
+    forwarders = {port: frozenset(filter(is_forwarder, users.holders)) for port, users in seen.items()}
+    published = {port for port, users in seen.items() if users.holders == forwarders[port]}
+    networks = other_networks() if published else []
+    found = {
+        port: served_by(port, forwarders[port], users.clients, networks)
+        if port in published
+        else Published(users.holders - forwarders[port])
+        for port, users in seen.items()
+    }
+    every_server = frozenset[int]().union(*(one.pids for one in found.values()))
+    behind = {}
+    for port, one in found.items():
+        started = _started_at_seconds(one.pids)
+        if one.unclear or started is not None:
+            behind[port] = Behind(_belonging(one.pids, every_server - one.pids), started, one.unclear)
+    return behind
 
 
-def _holders(ports: Collection[int]) -> dict[int, frozenset[int]]:
-    found: dict[int, set[int]] = {}
+@dataclass(slots=True)
+class _Users:
+    """Whoever has to do with a port: who holds it, and from which ports this machine is connected to it."""
+
+    holders: frozenset[int] = frozenset()
+    clients: frozenset[int] = frozenset()
+    listens: bool = False
+
+
+def _users(ports: Collection[int]) -> dict[int, _Users]:
+    """Of each port whose holders are known: nobody where none listens here, and it may yet lead elsewhere."""
+    found = {port: _Users() for port in ports}
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):
         return {}
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr:
-            port = connection.laddr.port
-            if port in ports:
-                found.setdefault(port, set()).add(connection.pid)
-    return {port: frozenset(pid for pid in pids if not _is_init(pid)) for port, pids in found.items()}
+        here, there, pid = connection.laddr, connection.raddr, connection.pid
+        if connection.status == psutil.CONN_LISTEN and here and here.port in found:
+            found[here.port].listens = True
+            if pid and not _is_init(pid):
+                found[here.port].holders |= {pid}
+        elif here and there and there.ip == here.ip and there.port in found:
+            found[there.port].clients |= {here.port}
+    return {port: users for port, users in found.items() if users.holders or not users.listens}
+
+
+def _started_at_seconds(pids: Collection[int]) -> float | None:
+    """When the first of the processes began, Unix time."""
+    started = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error, OSError):
+            started.append(psutil.Process(pid).create_time())
+    return min(started, default=None)
+
+
+def _belonging(pids: frozenset[int], strangers: frozenset[int]) -> frozenset[int]:
+    """The whole server of which these processes listen.
+
+    What shares its container is a part of it, unless other servers do, or whoever looks.
+    """
+    found = set(pids)
+    for pid in pids:
+        with contextlib.suppress(psutil.Error, OSError):
+            found |= _family(_leader(psutil.Process(pid), strangers))
+    containers = {container for pid in pids if (container := container_of(pid))}
+    for container in containers - {container_of(os.getpid())}:
+        inside = members(container)
+        if inside.isdisjoint(strangers):
+            found |= inside
+    return frozenset(found)
 
 
 def _is_init(pid: int) -> bool:

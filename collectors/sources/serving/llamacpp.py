@@ -23,7 +23,7 @@ def _one(name: str) -> tuple[Alias, ...]:
 
 LLAMACPP = Engine(
     name="llama.cpp",
-    prefix="llamacpp:",
+    prefixes=("llamacpp:",),
     quantities={
         "running_requests": _one("requests_processing"),
         "waiting_requests": _one("requests_deferred"),
@@ -34,8 +34,16 @@ LLAMACPP = Engine(
         "prefill_seconds_total": _one("prompt_seconds_total"),
         "decode_seconds_total": _one("tokens_predicted_seconds_total"),
     },
-    model_label=None,
+    model_labels=(),
     model=Pointer("/v1/models", ("data", 0, "id"), _model_name),
-    version=Pointer("/props", ("build_info",)),
+    version=(Pointer("/props", ("build_info",)),),
+    optional=frozenset(("kv_cache_usage_ratio",)),
+    ignored=(
+        "llamacpp:kv_cache_tokens",
+        "llamacpp:n_*",
+        "llamacpp:prompt_tokens_seconds",
+        "llamacpp:predicted_tokens_seconds",
+        "llamacpp:spec_decode_*",
+    ),
     monotonic_start_header="process-start-time-unix",
 )

@@ -14,11 +14,10 @@ from tests.collectors.serving.pages import FIXTURES, recorded
 
 NAMES = {name for engine in ENGINES for name in engine.series_names()}
 SELECT = Selector(NAMES)
-PREFIXES = tuple(engine.prefix for engine in ENGINES)
 FILES = sorted(
     str(file.relative_to(FIXTURES).with_suffix(""))
     for file in FIXTURES.rglob("*.prom")
-    if any(prefix in file.read_text() for prefix in PREFIXES)
+    if any(engine.recognises(file.read_bytes()) for engine in ENGINES)
 )
 
 

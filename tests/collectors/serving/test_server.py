@@ -4,19 +4,16 @@ import time
 
 import pytest
 
-from collectors.scrape.exposition import Selector
 from collectors.scrape.fetch import Answer
-from collectors.sources.serving import ENGINES
 from collectors.sources.serving.listeners import Behind
+from collectors.sources.serving.recognition import keep
 from collectors.sources.serving.server import MAX_REMEMBERED, Server, Start, _local_start
 from core.readings import LatencySample, Reading
 from tests.collectors.serving.pages import vllm_page
 
-SELECT = Selector({name for engine in ENGINES for name in engine.series_names()})
-
 
 def scrape(server: Server, page: str, now_ms: int, watched_since_ms: int = 0) -> list[Reading]:
-    opened = server.open(Answer(SELECT(page.encode()), {}, 0.0))
+    opened = server.open(Answer(keep(page.encode()), {}, 0.0), now_ms)
     return server.readings(opened, now_ms, watched_since_ms=watched_since_ms, behind=None)
 
 

@@ -1,0 +1,188 @@
+"""Speed against price and energy: own deployments and probed endpoints, each with the conditions it was seen under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from analytics.costs import NO_PRICE, DeploymentCost, deployment_costs
+from analytics.formulas.energy import Quality
+from analytics.latency import quantiles
+from analytics.serving import are_gateways, asks
+from core.readings import Latency, Outcome
+from core.settings import ProbeSettings, Settings
+from storage import queries
+from storage.engine import Store
+
+HOSTED, UNKNOWN_HARDWARE = "hosted endpoint", "unknown hardware"
+LIST_PRICE = "list price of output tokens, prompts cost extra"
+OWN_PRICE = "hardware and electricity, prompts and idle hours included"
+NO_LIST_PRICE = "no price of this endpoint: set usd_per_million_output_tokens in its [[probe]]"
+_COUNTERS = ["prompt_tokens_total", "generation_tokens_total", "succeeded_requests_total", "decode_seconds_total"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Output tokens per second that one user sees, how it was found, and from how many observations."""
+
+    tokens_per_second: float | None = None
+    basis: str = "no time per token"
+    observations: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One model on one kind of hardware, or one hosted endpoint. ``None``: unknown, and ``reason`` says why."""
+
+    kind: Literal["own", "hosted"]
+    model: str
+    server: str
+    hardware: str
+    speed: Speed
+    usd_per_million_output_tokens: float | None
+    price_basis: str
+    price_quality: Quality
+    joules_per_output_token: float | None = None
+    energy_scope: str = ""
+    energy_quality: Quality = Quality.MISSING
+    devices: int | None = None
+    running_requests: float | None = None  # mean over the window
+    prompt_tokens_per_request: float | None = None
+    output_tokens_per_request: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What deployments did in the window, by entity."""
+
+    counts: pd.DataFrame
+    running: Mapping[int, float]
+    hardware: Mapping[int, tuple[str, int]]
+
+
+def points(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[Point]:
+    """Every deployment that was seen and every endpoint that was probed; gateways are neither."""
+    entities = queries.entities(engine)
+    load = _Load(
+        queries.increases(engine, "deployment", _COUNTERS, None, start_ms, end_ms).set_index("entity_id"),
+        _mean_running(engine, start_ms, end_ms),
+        _hardware(engine, entities, start_ms, end_ms),
+    )
+    own = [_own(engine, cost, load, start_ms, end_ms) for cost in deployment_costs(engine, settings, start_ms, end_ms)]
+    return [*own, *_hosted(engine, entities, settings, start_ms, end_ms)]
+
+
+def _mean_running(engine: Store, start_ms: int, end_ms: int) -> dict[int, float]:
+    frame = queries.read(engine, "deployment", ["running_requests"], None, start_ms, end_ms, max(end_ms - start_ms, 1))
+    known = frame.dropna(subset=["running_requests"])
+    return dict(zip(known["entity_id"], known["running_requests"], strict=True))
+
+
+def _hardware(engine: Store, entities: pd.DataFrame, start_ms: int, end_ms: int) -> dict[int, tuple[str, int]]:
+    """What each deployment ran on: the model of its accelerators and how many, or the CPUs of hosts."""
+    joined = queries.assignments(engine, start_ms, end_ms)
+    by_id = entities.set_index("entity_id")
+    sockets = entities[entities["family"] == "cpu"].dropna(subset=["model"])
+    cpus = sockets.drop_duplicates("host").set_index("host")["model"]
+    answer = {}
+    for deployment_id, rows in joined.groupby("deployment_id"):
+        names = []
+        for target_id in rows["target_id"].drop_duplicates():
+            target = by_id.loc[[target_id]].iloc[0]
+            on_cpus = target["family"] == "host"
+            names.append(f"CPU {cpus.get(target['host'], '')}".strip() if on_cpus else str(target["model"] or "GPU"))
+        answer[int(str(deployment_id))] = " + ".join(sorted(set(names))), len(names)
+    return answer
+
+
+def _own(engine: Store, cost: DeploymentCost, load: _Load, start_ms: int, end_ms: int) -> Point:
+    counted = load.counts.reindex([cost.deployment_id]).iloc[0]
+    requests = counted["succeeded_requests_total"]
+    hardware, devices = load.hardware.get(cost.deployment_id, (UNKNOWN_HARDWARE, None))
+    return Point(
+        kind="own",
+        model=cost.model,
+        server=cost.server,
+        hardware=hardware,
+        devices=devices,
+        speed=_own_speed(engine, cost.deployment_id, counted, start_ms, end_ms),
+        usd_per_million_output_tokens=cost.usd_per_million_output_tokens,
+        price_basis=OWN_PRICE,
+        price_quality=Quality.MISSING if cost.usd_per_million_output_tokens is None else cost.label,
+        joules_per_output_token=cost.joules_per_output_token,
+        energy_scope=cost.scope,
+        energy_quality=cost.energy_quality,
+        running_requests=load.running.get(cost.deployment_id),
+        prompt_tokens_per_request=_ratio(counted["prompt_tokens_total"], requests),
+        output_tokens_per_request=_ratio(counted["generation_tokens_total"], requests),
+        reason=cost.reason,
+    )
+
+
+def _own_speed(engine: Store, deployment_id: int, counted: pd.Series[Any], start_ms: int, end_ms: int) -> Speed:
+    """One over the median time per token; over its mean where a server has no histogram of it."""
+    for kind in (Latency.TPOT, Latency.ITL):
+        frame = quantiles(engine, [deployment_id], kind.value, start_ms, end_ms)
+        median = _known(frame["p50_seconds"].iloc[0]) if len(frame) else None
+        if median:
+            seen = float(frame["observations"].iloc[0])
+            return Speed(tokens_per_second=1 / median, basis=f"1 / {kind.value.upper()} median", observations=seen)
+    rate = _ratio(counted["generation_tokens_total"], counted["decode_seconds_total"])
+    if rate:
+        tokens = float(counted["generation_tokens_total"])
+        return Speed(tokens_per_second=rate, basis="1 / mean time per token, by counters", observations=tokens)
+    return Speed()
+
+
+def _hosted(engine: Store, entities: pd.DataFrame, settings: Settings, start_ms: int, end_ms: int) -> list[Point]:
+    """Endpoints that are seen by probes alone."""
+    requests = queries.probes(engine, start_ms, end_ms)
+    prices = {probe.name: probe for probe in settings.probe}
+    deployments = entities[(entities["family"] == "deployment") & ~are_gateways(entities)]
+    found = []
+    for probe in entities[entities["family"] == "probe"].to_dict("records"):
+        mine = requests[requests["entity_id"] == probe["entity_id"]]
+        if len(mine) and not any(asks(probe["labels"], labels) for labels in deployments["labels"]):
+            answered = mine[mine["outcome"] == Outcome.OK.value]
+            found.append(_endpoint(probe["labels"], answered, prices.get(probe["key"])))
+    return found
+
+
+def _endpoint(labels: dict[str, str], answered: pd.DataFrame, price: ProbeSettings | None) -> Point:
+    times = answered["tpot_seconds"].dropna()
+    times = times[times > 0]
+    usd = None if price is None else price.usd_per_million_output_tokens
+    return Point(
+        kind="hosted",
+        model=labels.get("model", "unknown model"),
+        server=labels.get("url", ""),
+        hardware=HOSTED,
+        speed=Speed(
+            tokens_per_second=float((1 / times).median()), basis="median of 1 / TPOT, probes", observations=len(times)
+        )
+        if len(times)
+        else Speed(),
+        usd_per_million_output_tokens=usd,
+        price_basis=LIST_PRICE,
+        price_quality=Quality.MISSING if usd is None else Quality.MEASURED,
+        prompt_tokens_per_request=_known(answered["prompt_tokens"].mean()),
+        output_tokens_per_request=_known(answered["output_tokens"].mean()),
+        reason=NO_LIST_PRICE if usd is None else "",
+    )
+
+
+def needs_price(point: Point) -> bool:
+    """Whether a price in the settings is all that is missing."""
+    return NO_PRICE in point.reason or NO_LIST_PRICE in point.reason
+
+
+def _known(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole > 0 and not pd.isna(part) else None

@@ -1,0 +1,60 @@
+"""Speed against what it takes: one mark per deployment or endpoint, coloured by what it runs on."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from charts import theme
+
+SHAPES = {"own": "circle", "hosted": "diamond"}
+LABEL_PIXELS = 150
+ROOM = 1.25
+_HEIGHT = 320
+
+
+def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChart:
+    """Output tokens per second of one user over a figure per token. Up and left is better.
+
+    Args:
+        frame: name, kind (``own`` or ``hosted``), hardware, ``tokens_per_second``, the column, ``conditions``;
+            rows in which either number is unknown are not drawn.
+        column: what it takes.
+        title: of that axis.
+    """
+    drawn = frame.dropna(subset=["tokens_per_second", column]).rename(columns={column: "taken"})
+    drawn = drawn[["name", "kind", "hardware", "tokens_per_second", "taken", "conditions"]]
+    drawn = drawn.assign(label=drawn["name"].str.rpartition("/")[2])
+    names = sorted(drawn["hardware"].unique())
+    base = alt.Chart(drawn).encode(
+        x=alt.X("taken:Q", title=title, scale=_from_zero(drawn["taken"])),
+        y=alt.Y("tokens_per_second:Q", title="output tokens/s per user", scale=_from_zero(drawn["tokens_per_second"])),
+        tooltip=[
+            alt.Tooltip("name:N", title="which"),
+            alt.Tooltip("hardware:N", title="runs on"),
+            alt.Tooltip("tokens_per_second:Q", title="tokens/s per user", format=",.1f"),
+            alt.Tooltip("taken:Q", title=title, format=",.4~f"),
+            alt.Tooltip("conditions:N", title="conditions"),
+        ],
+    )
+    marks = base.mark_point(filled=True, size=130, opacity=1).encode(
+        color=alt.Color(
+            "hardware:N",
+            scale=alt.Scale(domain=names),
+            legend=alt.Legend(orient="top", title=None, labelLimit=300, columns=2),
+        ),
+        shape=alt.Shape(
+            "kind:N",
+            scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
+            legend=alt.Legend(orient="top", title=None) if drawn["kind"].nunique() > 1 else None,
+        ),
+    )
+    # A middle grey: it reads on a light ground and on a dark one.
+    labels = base.mark_text(dy=-14, limit=LABEL_PIXELS, color=theme.MISSING).encode(text="label:N")
+    return alt.LayerChart(layer=[marks, labels], height=_HEIGHT, padding=theme.PADDING)
+
+
+def _from_zero(values: pd.Series) -> alt.Scale:
+    """From 0 to a little beyond the largest, so that its mark and name have room."""
+    largest = float(values.max())
+    return alt.Scale(domain=[0.0, largest * ROOM if largest > 0 else 1.0], nice=False)

@@ -1,0 +1,1 @@
+"""The daemon's own metrics page: everything it knows right now, for Prometheus and for other Vatios."""

@@ -1,0 +1,81 @@
+"""A server's clock beside that of probes, and what endpoints say of their own time."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from analytics.serving import asks
+from charts import latency as charts
+from charts.axis import Span
+from core.readings import Latency, Outcome
+from pages.serving.subject import Subject
+from pages.shared import loaders
+from pages.shared.filters import View
+from pages.shared.pictures import picture
+from pages.shared.tables import table
+
+_OWN = {
+    "ttft_seconds": "first token, probe's clock",
+    "connect_seconds": "connecting, before that",
+    "server_queue_seconds": "queue, server's clock",
+    "server_prefill_seconds": "prompt, server's clock",
+    "server_decode_seconds": "generating, server's clock",
+    "server_e2e_seconds": "whole request, server's clock",
+    "e2e_seconds": "whole request, probe's clock",
+}
+
+
+def probing(subject: Subject) -> list[int]:
+    """The probes that ask this model on these servers."""
+    return [
+        int(probe["entity_id"])
+        for probe in loaders.entities("probe").to_dict("records")
+        if any(asks(probe["labels"], row["labels"]) for row in subject.rows)
+    ]
+
+
+def asked(subject: Subject, view: View) -> pd.DataFrame:
+    """Every request of those probes within the window."""
+    requests = loaders.probes(view.start_ms, view.end_ms)
+    mine: pd.DataFrame = requests[requests["entity_id"].isin(probing(subject))]
+    return mine
+
+
+def two_clocks(subject: Subject, view: View, step_ms: int, span: Span) -> None:
+    """Server and probe side by side, where a probe asks this model on one of these servers."""
+    requests = asked(subject, view)
+    answered = requests[requests["outcome"] == Outcome.OK.value]
+    lost = len(requests) - len(answered)
+    known = answered[answered["ttft_seconds"].notna()]
+    points = known.rename(columns={"ttft_seconds": "seconds"})[["observed_at", "seconds"]]
+    server = loaders.quantiles(subject.ids, Latency.TTFT.value, view.start_ms, view.end_ms, step_ms)
+    server = server[server["observations"] > 0].rename(columns={"p50_seconds": "seconds"})
+    why = "no probe asked this server in the window"
+    picture(
+        "TTFT by two clocks",
+        charts.two_clocks(server[["bucket_at", "seconds"]], points, span) if len(points) else None,
+        key="latency-clocks",
+        help="The server counts from a request's arrival; the probe from the moment it sends, network included.",
+        note=f"{len(requests)} probes, {lost} of them not answered. A probe alone shows the best case.",
+        why=why if probing(subject) else "no [[probe]] is set for this server and model",
+    )
+    _own_clock(answered, view)
+
+
+def _own_clock(answered: pd.DataFrame, view: View) -> None:
+    """Medians of what the endpoint says of its own time; nothing where it says nothing."""
+    said = [name for name in _OWN if name.startswith("server_") and answered[name].notna().any()]
+    if not said:
+        return
+    shown = [name for name in _OWN if answered[name].notna().any()]
+    rows = pd.DataFrame(
+        {
+            "part": [_OWN[name] for name in shown],
+            "median_seconds": [float(answered[name].median()) for name in shown],
+            "requests_seen": [int(answered[name].notna().sum()) for name in shown],
+        }
+    )
+    seconds = st.column_config.NumberColumn("Median (s)", format="%.4f")
+    table(rows, view, key="latency-own-clock", titles={"requests_seen": "n"}, columns={"median_seconds": seconds})
+    st.caption("measured · medians do not add up to the median of the whole.")

@@ -1,0 +1,57 @@
+"""What the latency page is about: one deployment, or all deployments of a model taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analytics.objectives import objective_of
+from core.settings import Objective
+from pages.shared.store import settings
+
+Row = dict[Hashable, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Deployments whose requests are looked at as those of one server. ``rows`` are of ``things.deployments``."""
+
+    key: str
+    name: str
+    model: str
+    rows: tuple[Row, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Their entities."""
+        return tuple(int(row["entity_id"]) for row in self.rows)
+
+    @property
+    def engines(self) -> str:
+        """The software that serves."""
+        return ", ".join(dict.fromkeys(str(row["labels"].get("engine", "this server")) for row in self.rows))
+
+    @property
+    def objective(self) -> Objective | None:
+        """What is promised of the model."""
+        return objective_of(self.model, settings().serving.objective)
+
+
+def subjects(deployments: pd.DataFrame) -> list[Subject]:
+    """Models with several deployments first, then each deployment. A gateway would count requests twice."""
+    records = deployments.to_dict("records")
+    models: dict[str, list[Row]] = {}
+    for row in records:
+        if row["model"] and not row["gateway"]:
+            models.setdefault(str(row["model"]), []).append(row)
+    return [
+        *(
+            Subject(f"model {model}", f"{model}: all {len(rows)} deployments", model, tuple(rows))
+            for model, rows in models.items()
+            if len(rows) > 1
+        ),
+        *(Subject(str(row["entity_id"]), str(row["name"]), str(row["model"] or ""), (row,)) for row in records),
+    ]

@@ -1,0 +1,123 @@
+"""Which deployment runs on which hardware, since when and how that is known; and what could not be joined."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from pages.shared import loaders, things, words
+from pages.shared.filters import View
+from pages.shared.frame import no_data
+from pages.shared.tables import table
+
+ORIGINS = {
+    "processes": "process ids",
+    "labels": "labels of an exporter",
+    "settings": "the settings",
+}
+HELD = ("active", "parked")
+HOW = (
+    "A deployment is joined to accelerators by the processes on them, by labels that exporters and servers share, "
+    "or by the settings."
+)
+_TITLES = {"since_at": "since", "until_at": "until", "known_by": "known by", "held_by": "held by"}
+
+
+def joins(view: View, *, key: str) -> None:
+    """Tables of what is joined and of what is not; ``key`` begins the tables' names."""
+    st.markdown("##### What runs where", help=HOW)
+    frame = _joined(view)
+    if frame.empty:
+        no_data("No deployment is joined to hardware in this window.")
+    else:
+        table(frame, view, key=f"{key}-joined", titles=_TITLES)
+    unjoined_deployments(view, key=key)
+    _accelerators(view, key)
+
+
+def _joined(view: View) -> pd.DataFrame:
+    """One row per deployment, target and stretch of time."""
+    found = loaders.assignments(view.start_ms, view.end_ms)
+    known = loaders.entities()
+    kept = set(view.keep(known)["entity_id"])
+    found = found[found["deployment_id"].isin(kept) & found["target_id"].isin(kept)]
+    known = known.set_index("entity_id")
+    served, target = known.loc[found["deployment_id"]], known.loc[found["target_id"]]
+    return pd.DataFrame(
+        {
+            "deployment": served["key"].to_numpy(),
+            "runs_on": [_target(row) for row in target.to_dict("records")],
+            "host": target["host"].to_numpy(),
+            "since_at": found["valid_from_at"].array,
+            "until_at": found["valid_to_at"].array,
+            "known_by": found["origin"].map(ORIGINS).fillna(found["origin"]).to_numpy(),
+            "device": target["key"].to_numpy(),
+        }
+    )
+
+
+def _target(row: dict[object, object]) -> str:
+    return "its CPUs" if row["family"] == "host" else str(row["model"] or "accelerator")
+
+
+def unjoined_deployments(view: View, *, key: str) -> None:
+    """Those whose hardware is not known, with the tokens that therefore belong to none."""
+    lost = view.keep(loaders.unjoined(view.start_ms, view.end_ms)[0])
+    if lost.empty:
+        return
+    counters = ("generation_tokens_total", "prompt_tokens_total")
+    grown = loaders.increases("deployment", counters, things.ids(lost), view.start_ms, view.end_ms)
+    grown = grown.set_index("entity_id").reindex(lost["entity_id"])
+    st.markdown("##### Not known what they run on")
+    st.markdown("Their tokens are counted, their cost is not. Name the accelerators of each in `vatio.toml`:")
+    address = words.one_line(next((labels.get("url", "") for labels in lost["labels"]), ""))
+    device = words.one_line(next(iter(loaders.entities("accelerator")["key"]), "GPU-..."))
+    lines = ["[[serving.server]]", f"url = {_toml(address)}", f"accelerators = [{_toml(device)}]"]
+    st.code("\n".join(lines), language="toml")
+    frame = pd.DataFrame(
+        {
+            "deployment": lost["key"].to_numpy(),
+            "host": lost["host"].to_numpy(),
+            "output_tokens": grown["generation_tokens_total"].to_numpy(dtype="float64"),
+            "prompt_tokens": grown["prompt_tokens_total"].to_numpy(dtype="float64"),
+        }
+    )
+    table(frame, view, key=f"{key}-unjoined")
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _accelerators(view: View, key: str) -> None:
+    """Those that somebody holds while no deployment is known to run there."""
+    frame = things.accelerators(view)
+    free = loaders.unjoined(view.start_ms, view.end_ms)[1]["entity_id"]
+    held = frame[frame["entity_id"].isin(free) & frame["state"].isin(HELD)]
+    if held.empty:
+        return
+    st.markdown("##### Accelerators that are held, but by no known deployment")
+    st.markdown(
+        "If a server works there, name them in its `accelerators`, or let it be scraped; a training job or a "
+        "notebook is listed by its process."
+    )
+    rows = pd.DataFrame(
+        {
+            "name": held["name"].to_numpy(),
+            "device": held["key"].to_numpy(),
+            "host": held["host"].to_numpy(),
+            "state": held["state"].to_numpy(),
+            "held_by": [_holders(int(i)) for i in held["entity_id"]],
+            "memory_used_bytes": held["memory_used_bytes"].to_numpy(dtype="float64"),
+            "power_watts": held["power_watts"].to_numpy(dtype="float64"),
+        }
+    )
+    table(rows, view, key=f"{key}-held", titles=_TITLES)
+
+
+def _holders(entity_id: int) -> str:
+    """Names of the processes on a device when it was last asked; empty where it does not tell."""
+    names = loaders.device_processes(entity_id)["name"]
+    return ", ".join(sorted({words.one_line(name, limit=60) for name in names if name}))

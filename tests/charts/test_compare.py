@@ -1,0 +1,63 @@
+"""Speed against price: what lacks a number is not drawn, least of all at zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from charts.compare import speed_against
+
+NAMES = ["meta/llama", "big", "dear"]
+
+
+def points(**changes: Any) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "name": NAMES,
+            "kind": ["own", "hosted", "own"],
+            "hardware": ["H100", "hosted endpoint", "MI300X"],
+            "tokens_per_second": [50.0, 200.0, 40.0],
+            "usd": [2.0, 8.0, 4.0],
+            "conditions": ["last hour; n = 10"] * 3,
+        }
+    )
+    return frame.assign(**changes)
+
+
+def drawn(frame: pd.DataFrame) -> pd.DataFrame:
+    data = speed_against(frame, "usd", "USD").data
+    assert isinstance(data, pd.DataFrame)
+    return data
+
+
+def test_each_point_is_a_mark_with_its_conditions():
+    found = drawn(points())
+    assert found["name"].tolist() == NAMES
+    assert found["label"].tolist() == ["llama", "big", "dear"]
+    assert found["taken"].tolist() == [2.0, 8.0, 4.0]
+    assert "conditions" in str(speed_against(points(), "usd", "USD").to_dict())
+
+
+@pytest.mark.parametrize("column", ["usd", "tokens_per_second"])
+def test_an_unknown_number_is_not_drawn(column: str):
+    found = drawn(points(**{column: [1.0, np.nan, 3.0]}))
+    assert found["name"].tolist() == ["meta/llama", "dear"]
+
+
+def test_both_axes_begin_at_zero_and_hold_every_mark():
+    encoding = speed_against(points(), "usd", "USD").to_dict()["layer"][0]["encoding"]
+    for axis, largest in (("x", 8.0), ("y", 200.0)):
+        low, high = encoding[axis]["scale"]["domain"]
+        assert low == 0
+        assert high > largest
+
+
+def test_own_and_hosted_differ_by_shape_with_a_legend_only_where_both_are_there():
+    def legend(frame: pd.DataFrame) -> object:
+        return speed_against(frame, "usd", "USD").to_dict()["layer"][0]["encoding"]["shape"]["legend"]
+
+    assert legend(points()) is not None
+    assert legend(points(kind="own")) is None
