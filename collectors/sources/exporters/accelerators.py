@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collectors.scrape.exposition import Page, Point
+from collectors.sources.amd.tables import JITTER_JOULES
 from collectors.sources.exporters.dialect import said
 from core.catalog import FAMILIES
 from core.metric import Kind, Metric
@@ -21,8 +22,6 @@ from core.readings import AcceleratorSample, DeviceUser
 Values = dict[str, Any]
 Rows = dict[str, list[Point]]
 """The points of one device, by series."""
-
-JITTER_JOULES = 1000.0  # a smaller step back of an energy counter is jitter, see the amd source
 
 _METRICS = {metric.name: metric for metric in FAMILIES[AcceleratorSample.family].metrics}
 _NEVER_ZERO = frozenset(

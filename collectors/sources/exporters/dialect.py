@@ -79,7 +79,7 @@ def said(labels: Mapping[str, str], *names: str) -> str:
     """
     for name in names:
         for label in (f"exported_{name}", name):
-            if text := tidy(labels.get(label, "")):
+            if (text := labels.get(label)) and (text := tidy(text)):
                 return text
     return ""
 

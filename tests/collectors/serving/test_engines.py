@@ -4,23 +4,23 @@ from dataclasses import fields
 
 import pytest
 
-from collectors.scrape.exposition import Page, PageReader, Selector
+from collectors.scrape.exposition import Page, PageReader
 from collectors.sources.serving import ENGINES
 from collectors.sources.serving.engine import Engine
 from collectors.sources.serving.llamacpp import LLAMACPP
-from collectors.sources.serving.server import recognise
+from collectors.sources.serving.recognition import keep, recognise
 from collectors.sources.serving.vllm import VLLM
 from core.errors import CollectorError
 from core.readings import DeploymentSample, Latency
 from tests.collectors.serving.pages import recorded
 
-SELECT = Selector({name for engine in ENGINES for name in engine.series_names()})
 TINY, SMALL = "acme/tiny-1b", "acme/small-7b"
 
 
 def read(text: str) -> tuple[Engine, dict[str | None, Page]]:
-    page, engine = recognise(SELECT(text.encode()), PageReader())
-    return engine, engine.by_model(page)
+    kept = keep(text.encode())
+    engine = recognise(kept)
+    return engine, engine.by_model(PageReader().read(kept))
 
 
 def quantities(text: str, model: str | None) -> dict[str, float | None]:
@@ -36,7 +36,8 @@ def histogram_names(text: str, model: str | None) -> dict[Latency, set[str]]:
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_quantities_are_fields_of_the_sample(engine):
     assert set(engine.quantities) <= {field.name for field in fields(DeploymentSample)}
-    assert all(name.startswith(engine.prefix) for name in engine.series_names() if "process_start" not in name)
+    own = (name for name in engine.series_names() if "process_start" not in name)
+    assert all(name.startswith(engine.prefixes) for name in own)
 
 
 def test_vllm_v0():
@@ -53,6 +54,7 @@ def test_vllm_v0():
         "succeeded_requests_total": 5,
         "failed_requests_total": None,  # this version does not count errors
         "aborted_requests_total": 0,  # it does count these, from the first on
+        "rejected_requests_total": None,
         "preemptions_total": 4,
         "prefix_cache_queries_tokens_total": None,
         "prefix_cache_hits_tokens_total": None,
@@ -94,8 +96,9 @@ def test_vllm_today_with_two_models_and_two_engines():
         "prompt_tokens_total": 3000,
         "cached_prompt_tokens_total": 500,
         "generation_tokens_total": 500,
-        "succeeded_requests_total": 14,
+        "succeeded_requests_total": 2 * (4 + 3 + 9),  # stop, length and repetition
         "failed_requests_total": 2,
+        "rejected_requests_total": None,
         "aborted_requests_total": 4,
         "preemptions_total": 20,
         "prefix_cache_queries_tokens_total": 1500,
