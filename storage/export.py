@@ -7,10 +7,8 @@ stored. Memory does not grow with the range.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 from sqlalchemy import Column as TableColumn
 from sqlalchemy import Connection, Engine, Select, Table, func, select, tuple_
 
+from core import VERSION
 from core.catalog import FAMILIES
 from core.errors import ConfigError
 from core.metric import Kind, Metric
@@ -77,7 +76,7 @@ def export(
         "window_start": iso(wanted.start_ms),
         "window_end": iso(wanted.end_ms),
         "simulated": str(simulated).lower(),
-        "version": version(),
+        "version": VERSION,
     }
     if wanted.step_seconds is not None:
         facts["step_seconds"] = f"{wanted.step_seconds:g}"
@@ -91,14 +90,6 @@ def export(
             out.write(rows, {**values, **mark})
             total += rows
     return total
-
-
-def version() -> str:
-    """The release of Vatio that runs, from its source folder or its installation."""
-    project = Path(__file__).parents[1] / "pyproject.toml"
-    if project.exists():
-        return str(tomllib.loads(project.read_text("utf-8"))["project"]["version"])
-    return metadata.version("vatio")
 
 
 _Told = Callable[[int, int], None]

@@ -169,14 +169,17 @@ def same_latencies(near: Path, hub: Path) -> None:
     assert equal >= len(there) * 0.8 > 0, "but where a tick was not seen, whose requests are in the next one"
 
 
-def test_a_reader_without_the_token_is_told_so_and_nothing_else(tmp_path: Path):
+def test_a_wrong_token_and_a_port_that_is_taken_are_told_and_end_nothing(tmp_path: Path):
     near, hub = tmp_path / "near", tmp_path / "hub"
     near.mkdir()
     hub.mkdir()
-    port, other_port = free_ports(2)
-    with simulated_daemon(near, port, token="s3cret"), hub_daemon(hub, port, other_port, "guess"):
+    (port,) = free_ports(1)
+    with simulated_daemon(near, port, token="s3cret"), hub_daemon(hub, port, port, "guess") as other:
         assert until(lambda: "the key in VATIO_PAGE_TOKEN is refused" in (hub / "daemon.log").read_text())
-        assert "guess" not in (hub / "daemon.log").read_text()
+        assert other.poll() is None
+    log = (hub / "daemon.log").read_text()
+    assert log.count("no metrics page: cannot listen") == 1
+    assert "guess" not in log
     assert samples(hub, "accelerator") == {}
 
 
