@@ -219,7 +219,11 @@ def _examine(source: Source, settings: Settings) -> tuple[str, str, str]:
             return "WARN", f"{NOT_HERE}: {found.reason}", found.remedy
         if not found.ok:
             return "FAIL", found.reason, found.remedy
-        report, *targets = run_tick(source, settings.collectors.host_name, now_ms()).reports
+        tick = run_tick(source, settings.collectors.host_name, now_ms())
+        if isinstance(source, Patient):
+            source.wait()
+            tick = run_tick(source, settings.collectors.host_name, now_ms())
+        report, *targets = tick.reports
     finally:
         source.close()
     if report.outcome is Outcome.FAILED:

@@ -311,9 +311,7 @@ class ProbeSample:
     server_decode_seconds: float | None = gauge(
         "Time spent generating, by the endpoint's own clock.", "probe exporters"
     )
-    server_e2e_seconds: float | None = gauge(
-        "The whole request, by the endpoint's own clock; OpenAI's stops where the stream begins.", "probe exporters"
-    )
+    server_e2e_seconds: float | None = gauge("The whole request, by the endpoint's own clock.", "probe exporters")
 
 
 Sample = AcceleratorSample | CpuSample | HostSample | DeploymentSample | ProbeSample

@@ -112,9 +112,8 @@ PROVIDERS: Final = (
         name="OpenAI",
         hosts=("api.openai.com",),
         limit="max_completion_tokens",  # max_tokens is deprecated, and newer models refuse it
-        # By host alone: others send a header of this name with a time that ends before they compute anything.
-        clocks={"server_e2e_seconds": Clock(_head("openai-processing-ms"), 1e-3)},
-        note="Its own clock stops where the stream begins. Reasoning is billed within max_tokens and never shown.",
+        # Its openai-processing-ms is in the head, so it ends where the stream begins: no time of a whole request.
+        note="Reasoning is billed within max_tokens and never shown.",
     ),
     Provider(
         name="Cerebras",
