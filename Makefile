@@ -20,7 +20,7 @@ test: .venv/.dev  ## every test but those that need real inference servers
 	@sh tests/need.sh
 	@$(BIN)/python -m pytest
 
-test-servers: .venv/.dev  ## against real vLLM and llama-server on CPU; the first run installs them
+test-servers: .venv/.dev  ## against real vLLM, llama-server, LiteLLM and Prometheus; the first run installs them
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m pytest -m servers tests/servers
 
