@@ -21,6 +21,7 @@ test: .venv/.dev  ## every test but those that need real inference servers
 	@$(BIN)/python -m pytest
 
 test-servers: .venv/.dev  ## against real vLLM, llama-server, LiteLLM and Prometheus; the first run installs them
+	@sh tests/need.sh prometheus
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m pytest -m servers tests/servers
 
