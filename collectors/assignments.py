@@ -32,7 +32,6 @@ from core.readings import (
 
 FORGET_MS = 60_000  # what was not heard of for this long is not there any more
 FORGET_INTERVALS = 3  # where ticks are far apart
-ACCELERATOR_SOURCES = frozenset(("nvidia", "amd"))
 
 Origin = Literal["settings", "labels", "processes"]
 _ORIGINS: tuple[Origin, ...] = ("settings", "labels", "processes")  # the most telling first
@@ -58,16 +57,23 @@ class _Link:
 
 @dataclass(slots=True)
 class _Device:
-    """What was last told of an accelerator. ``None``: its processes are not known."""
+    """What was last told of an accelerator."""
 
     heard_at_ms: int
-    host: str = ""
-    parent_key: str | None = None
     processes: frozenset[Process] | None = None
-    processes_until_ms: int | None = None  # of exporters, who tell them at every tick; drivers do so now and then
+    listed_at_ms: int | None = None  # by an exporter, at every tick; a driver lists processes now and then
     is_foreign: bool = False  # some of its processes are not this machine's, as it should be
     users: tuple[Mapping[str, str], ...] = ()
-    users_until_ms: int = 0
+    given_at_ms: int = 0
+
+    @property
+    def processes_seen_at_ms(self) -> int:
+        """When its processes were last seen to be so."""
+        return self.heard_at_ms if self.listed_at_ms is None else self.listed_at_ms
+
+    def hold(self, processes: frozenset[Process] | None, *, listed_at_ms: int | None, is_foreign: bool) -> None:
+        """Note who holds memory on it."""
+        self.processes, self.listed_at_ms, self.is_foreign = processes, listed_at_ms, is_foreign
 
 
 @dataclass(slots=True)
@@ -110,6 +116,7 @@ class Assigner:
         self._pid_exists = pid_exists
         self._last_ms = 0
         self._devices: dict[str, _Device] = {}
+        self._described: dict[str, Entity] = {}  # accelerators; one that was silent is not described again
         self._deployments: dict[str, _Deployment] = {}
         self._said: dict[str, list[_Link]] = {}
         self._held = {one.deployment_key: links for one in held if (links := list(_links(one, one.observed_at_ms)))}
@@ -119,13 +126,18 @@ class Assigner:
         """A source has reported, or is not here."""
         self._awaited.discard(source)
 
+    @property
+    def has_heard_all(self) -> bool:
+        """Whether every awaited source has been heard."""
+        return not self._awaited
+
     def observe(self, readings: Iterable[Reading], at_ms: int) -> list[Assignment]:
         """Take in one batch; return the assignments that are new or different since they were last said."""
         at_ms = self._last_ms = max(at_ms, self._last_ms)  # a clock that was set back must not undo what was said
         if self._settled_at_ms is None:
             self._settled_at_ms = at_ms + self._forget_ms
-        self._take(readings, at_ms)
         self._forget(at_ms)
+        self._take(readings, at_ms)
         found = self._found(at_ms)
         changes = [self._change(key, found.get(key, []), at_ms) for key in {**self._held, **self._said, **found}]
         return [change for change in changes if change is not None]
@@ -161,10 +173,10 @@ class Assigner:
                 case AcceleratorSample():
                     device = self._device(reading.key, at_ms)
                     if reading.processes == 0:
-                        device.processes, device.processes_until_ms, device.is_foreign = frozenset(), None, False
+                        device.hold(frozenset(), listed_at_ms=None, is_foreign=False)
                 case Entity(family=AcceleratorSample.family):
-                    device = self._device(reading.key, at_ms)
-                    device.host, device.parent_key = reading.host, reading.parent_key
+                    self._device(reading.key, at_ms)
+                    self._described[reading.key] = reading
                 case DeviceProcess():
                     processes.setdefault(reading.key, []).append(reading)
                 case DeviceUser():
@@ -182,7 +194,7 @@ class Assigner:
         for key, given in users.items():
             device = self._device(key, at_ms)
             device.users = tuple(user.labels for user in given if user.labels)
-            device.users_until_ms = at_ms + self._forget_ms
+            device.given_at_ms = at_ms
         for key, assignments in told.items():
             self._deployment(key, at_ms).told = tuple(assignments)
 
@@ -197,11 +209,12 @@ class Assigner:
         return deployment
 
     def _hold(self, device: _Device, processes: list[DeviceProcess], at_ms: int) -> None:
-        """Note who holds memory on a device."""
-        of_drivers = not any(process.host for process in processes)
-        device.processes = frozenset((process.host or self._host, process.pid) for process in processes)
-        device.processes_until_ms = None if of_drivers else at_ms + self._forget_ms
-        device.is_foreign = any(host == self._host and not self._pid_exists(pid) for host, pid in device.processes)
+        by_driver = not any(process.host for process in processes)
+        device.hold(
+            frozenset((process.host or self._host, process.pid) for process in processes),
+            listed_at_ms=None if by_driver else at_ms,
+            is_foreign=any(p.host in ("", self._host) and not self._pid_exists(p.pid) for p in processes),
+        )
 
     def _forget(self, at_ms: int) -> None:
         """Drop what was not heard of for long."""
@@ -209,9 +222,9 @@ class Assigner:
         self._devices = {key: device for key, device in self._devices.items() if device.heard_at_ms >= oldest_ms}
         self._deployments = {key: one for key, one in self._deployments.items() if one.heard_at_ms >= oldest_ms}
         for device in self._devices.values():
-            if device.processes_until_ms is not None and device.processes_until_ms < at_ms:
-                device.processes, device.processes_until_ms = None, None
-            if device.users_until_ms < at_ms:
+            if device.processes_seen_at_ms < oldest_ms:
+                device.hold(None, listed_at_ms=None, is_foreign=False)
+            if device.given_at_ms < oldest_ms:
                 device.users = ()
         for deployment in self._deployments.values():
             if deployment.listener_at_ms < oldest_ms:
@@ -250,24 +263,25 @@ class Assigner:
         same = [(key, of_device) for key, of_device in named if workloads.is_same(labels, of_device)]
         if workloads.is_one(of_device for _, of_device in same):
             for key in dict(same):
-                seen_at_ms = min(deployment.listener_at_ms, self._devices[key].users_until_ms - self._forget_ms)
+                seen_at_ms = min(deployment.listener_at_ms, self._devices[key].given_at_ms)
                 yield _Link("accelerator", key, "labels", seen_at_ms)
 
     def _by_processes(
         self, deployment: _Deployment, listener: Listener, holding: Mapping[Process, list[str]]
     ) -> Iterator[_Link]:
         for key in sorted({key for pid in listener.pids for key in holding.get((listener.host, pid), ())}):
-            seen_at_ms = min(deployment.listener_at_ms, self._devices[key].heard_at_ms)
+            seen_at_ms = min(deployment.listener_at_ms, self._devices[key].processes_seen_at_ms)
             yield _Link("accelerator", key, "processes", seen_at_ms)
 
     def _may_run_on_cpus(self) -> bool:
         """Whether all processes on this machine's accelerators are known, so that who is not among them uses none."""
         if self._awaited or any(device.is_foreign for device in self._devices.values()):
             return False
-        divided = {device.parent_key for device in self._devices.values()}  # whose slices have the processes
+        described = [self._described[key] for key in self._devices if key in self._described]
+        elsewhere = {entity.key for entity in described if entity.host != self._host}
+        divided = {entity.parent_key for entity in described}  # whose slices have the processes
         return all(
-            device.processes is not None or device.host != self._host or key in divided
-            for key, device in self._devices.items()
+            device.processes is not None or key in elsewhere or key in divided for key, device in self._devices.items()
         )
 
 

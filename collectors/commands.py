@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from collectors.base import Availability, Patient, Source, now_ms
+from collectors.firsthand import Firsthand
 from collectors.page.render import Page
 from collectors.page.server import open_page
 from collectors.registry import Context, sources
@@ -120,8 +121,10 @@ def once(settings: Settings, *, as_json: bool) -> int:
         for source in all_sources:
             source.close()
         if writer:
-            for tick in (*first.values(), *ticks.values()):
-                writer.submit(Batch(tick.readings, tick.reports))
+            firsthand = Firsthand()
+            for name, tick in (*first.items(), *ticks.items()):
+                readings = firsthand.only(name, tick.readings, now_ms(), drivers_heard=True)
+                writer.submit(Batch(readings, tick.reports))
     if as_json:
         print(json.dumps(_as_json(first, ticks), indent=2))  # noqa: T201  the command's product
     else:

@@ -14,9 +14,10 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collectors.assignments import ACCELERATOR_SOURCES, Assigner
+from collectors.assignments import Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
 from collectors.clock import Clock, Newest, on_tick
+from collectors.firsthand import DRIVERS, Firsthand
 from collectors.page.latest import Latest
 from core.errors import CollectorError, DeadlineExceeded, NoData, SourceUnavailable
 from core.health import SourceStatus, TickReport
@@ -124,6 +125,7 @@ class SourceLoop:
         interval_seconds: float,
         writer: Writer,
         assigner: Assigner,
+        firsthand: Firsthand,
         clock: Clock,
         latest: Latest,
     ) -> None:
@@ -133,6 +135,7 @@ class SourceLoop:
         self._phase_ns = phase_ns(host, source.name, self._interval_ns)
         self._writer = writer
         self._assigner = assigner
+        self._firsthand = firsthand
         self._clock = clock
         self._latest = latest
         self._newest = Newest()
@@ -189,9 +192,11 @@ class SourceLoop:
             self._pause_seconds = 0.0
         with self._assigner.lock:
             self._assigner.heard(self._source.name)
-            assignments = self._assigner.observe(tick.readings, now_ms())
+            ended_at_ms, drivers_heard = now_ms(), self._assigner.has_heard_all
+            told = self._firsthand.only(self._source.name, tick.readings, ended_at_ms, drivers_heard=drivers_heard)
+            assignments = self._assigner.observe(told, ended_at_ms)
             tolerance_ms = self._interval_ns / NS * 1000 * ON_TIME_RATIO
-            taken = on_tick(tick.readings, scheduled_at_ms, tolerance_ms, began_at_ms=began_at_ms)
+            taken = on_tick(told, scheduled_at_ms, tolerance_ms, began_at_ms=began_at_ms)
             readings = (*self._newest.without_counters(taken), *assignments, *self._clock.step())
             self._writer.submit(Batch(readings, tick.reports))
             self._latest.take(readings, tick.reports)
@@ -252,11 +257,11 @@ class Daemon:
         self.latest = Latest(host, interval_seconds)
         assigner = Assigner(
             host,
-            awaited=ACCELERATOR_SOURCES & {source.name for source in every},
+            awaited=DRIVERS & {source.name for source in every},
             held=writer.call(lambda connection: open_assignments(connection, host)),
             interval_seconds=interval_seconds,
         )
-        clock = Clock()
+        firsthand, clock = Firsthand(), Clock()
         self._loops = [
             SourceLoop(
                 source,
@@ -264,6 +269,7 @@ class Daemon:
                 interval_seconds=interval_seconds,
                 writer=writer,
                 assigner=assigner,
+                firsthand=firsthand,
                 clock=clock,
                 latest=self.latest,
             )
