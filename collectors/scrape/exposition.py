@@ -73,7 +73,8 @@ class Selector:
     Args:
         names: of the series.
         max_kept_bytes: of what is picked.
-        typed: beginnings of names whose ``# TYPE`` lines are picked as well, also of other series.
+        typed: beginnings of names whose ``# TYPE`` lines are picked as well, also of other series; every name begins
+            with an empty one.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class Selector:
         alternatives = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
         # of a line that is too long as much is picked as shows that it is
         lines = rf"(?:# HELP )?(?:{alternatives})(?:[ {{].{{0,{MAX_LINE}}}|$)"
-        if beginnings := "|".join(map(re.escape, typed)):
-            lines += rf"|# TYPE (?:{beginnings}).{{0,{MAX_LINE}}}"
+        if beginnings := tuple(map(re.escape, typed)):
+            lines += rf"|# TYPE (?:{'|'.join(beginnings)}).{{0,{MAX_LINE}}}"
         self._lines = re.compile(f"^(?:{lines})".encode(), re.MULTILINE)
 
     def __call__(self, body: bytes) -> bytes:

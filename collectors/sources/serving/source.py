@@ -30,6 +30,7 @@ from core.units import MIB
 
 SHOWN_AFTER_STOP_MS = 600_000
 LONGEST_PAUSE_MS = 60_000  # between two looks at a port where something else answers
+MAX_GONE = 200  # targets that files named once
 PROCESSES_VALID_MS = 300_000  # finding them takes 20 ms
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -100,7 +101,8 @@ class _Endpoint:
         """Note that an inference server answered."""
         self.answered_at_ms = now_ms
         outcome = Outcome.OK if scrape.models else Outcome.NO_DATA
-        return TargetReport(target=self.name, outcome=outcome, duration_seconds=duration_seconds, error=scrape.note)
+        note = scrape.note or (self.behind.unclear if self.behind is not None else "")
+        return TargetReport(target=self.name, outcome=outcome, duration_seconds=duration_seconds, error=note)
 
     def failed(self, now_ms: int, reason: str, duration_seconds: float = 0.0) -> Iterator[TargetReport]:
         """Report a server that gives no page, unless it was merely found once, and long ago.
@@ -228,14 +230,21 @@ class ServingSource:
 
     def _endpoints(self) -> list[_Endpoint]:
         """All places as of now: files may name others than a moment ago, and a port is looked at under one name."""
-        if self._files is not None:
-            listed = {target.url + target.metrics_path: target for target in self._files.current()}
-            self._listed = {
-                url: self._as_listed(url, target) for url, target in listed.items() if url not in self._configured
-            }
-        named = [*self._configured.values(), *self._listed.values()]
+        named = [*self._configured.values(), *self._named_by_files()]
         taken = {endpoint.port for endpoint in named}
         return [*named, *(endpoint for endpoint in self._loopback if endpoint.port not in taken)]
+
+    def _named_by_files(self) -> list[_Endpoint]:
+        """Those they no longer name are remembered: one that comes back must not be counted from zero again."""
+        if self._files is None:
+            return []
+        targets = {target.url + target.metrics_path: target for target in self._files.current()}
+        named = {url: self._as_listed(url, target) for url, target in targets.items() if url not in self._configured}
+        self._listed |= named
+        if len(self._listed) > len(named) + MAX_GONE:
+            self._listed = named
+            self._watched_since_ms = None  # what is forgotten cannot begin at zero again
+        return list(named.values())
 
     def _as_listed(self, url: str, target: FileTarget) -> _Endpoint:
         endpoint = self._listed.get(url) or _named(target.url, target.metrics_path, self._host)

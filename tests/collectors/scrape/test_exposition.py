@@ -34,11 +34,12 @@ def by_library(text: str) -> dict[tuple[object, ...], float]:
     found: dict[tuple[object, ...], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in NAMES:
+            name = sample.name if sample.name in text else sample.name.removesuffix("_total")  # which it added
+            if name in NAMES:
                 labels = dict(sample.labels)
                 le = labels.pop("le", None)
                 bound = None if le is None else float(le)
-                found[sample.name, bound, tuple(sorted(labels.items()))] = sample.value
+                found[name, bound, tuple(sorted(labels.items()))] = sample.value
     return found
 
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from collectors.scrape.exposition import Page
+from collectors.scrape.fetch import Answer
+from collectors.scrape.histograms import Cumulative
+from collectors.sources.serving.engine import METRICS_PATH, Engine
+from collectors.sources.serving.recognition import rewritten
+from collectors.sources.serving.server import Scrape, Server
+from core.readings import Latency
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "serving"
 LE = ("0.1", "1.0", "+Inf")
@@ -12,6 +22,52 @@ LE = ("0.1", "1.0", "+Inf")
 
 def recorded(name: str) -> str:
     return (FIXTURES / f"{name}.prom").read_text()
+
+
+def opened(text: str, path: str = METRICS_PATH) -> Scrape:
+    """What the first answer of a server says."""
+    return Server("http://server", "node1").open(Answer(rewritten(path, text.encode()), {}, 0.0), 0)
+
+
+def read(text: str, path: str = METRICS_PATH) -> tuple[Engine, Mapping[str | None, Page]]:
+    scrape = opened(text, path)
+    return scrape.engine, scrape.models
+
+
+def quantities(text: str, model: str | None) -> dict[str, float | None]:
+    engine, models = read(text)
+    return engine.read_quantities(models[model])
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a person reads off a page about one model.
+
+    Gauges and counters, those that are not listed being unknown; and of each latency how many observations there
+    were and how many seconds they took, all its series together.
+    """
+
+    quantities: Mapping[str, float]
+    latencies: Mapping[Latency, tuple[float, float]] = field(default_factory=dict)
+
+
+def figures(text: str, path: str = METRICS_PATH) -> dict[str | None, Figures]:
+    engine, models = read(text, path)
+    return {
+        model: Figures(
+            {name: value for name, value in engine.read_quantities(page).items() if value is not None},
+            {kind: _summed(found.values()) for kind, found in engine.read_histograms(page).items()},
+        )
+        for model, page in models.items()
+    }
+
+
+def _summed(found: Iterable[Cumulative]) -> tuple[float, float]:
+    histograms = list(found)
+    return (
+        math.fsum(one.counts[-1] for one in histograms),
+        math.fsum(math.nan if one.sum is None else one.sum for one in histograms),
+    )
 
 
 def vllm_page(

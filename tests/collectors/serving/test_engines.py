@@ -1,36 +1,22 @@
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import fields
 
 import pytest
 
-from collectors.scrape.exposition import Page, PageReader
 from collectors.sources.serving import ENGINES
-from collectors.sources.serving.engine import Engine
-from collectors.sources.serving.llamacpp import LLAMACPP
-from collectors.sources.serving.recognition import keep, recognise
+from collectors.sources.serving.ollama import OLLAMA
+from collectors.sources.serving.recognition import engine_of
+from collectors.sources.serving.sglang import SGLANG
 from collectors.sources.serving.vllm import VLLM
 from core.errors import CollectorError
 from core.readings import DeploymentSample, Latency
-from tests.collectors.serving.pages import recorded
+from tests.collectors.serving.pages import FIXTURES, Figures, figures, quantities, read, recorded
 
-TINY, SMALL = "acme/tiny-1b", "acme/small-7b"
-
-
-def read(text: str) -> tuple[Engine, dict[str | None, Page]]:
-    kept = keep(text.encode())
-    engine = recognise(kept)
-    return engine, engine.by_model(PageReader().read(kept))
-
-
-def quantities(text: str, model: str | None) -> dict[str, float | None]:
-    engine, models = read(text)
-    return engine.read_quantities(models[model])
-
-
-def histogram_names(text: str, model: str | None) -> dict[Latency, set[str]]:
-    engine, models = read(text)
-    return {kind: {name for name, _ in found} for kind, found in engine.read_histograms(models[model]).items()}
+TINY = "acme/tiny-1b"
+OF_HARDWARE = FIXTURES.parent / "exporters"
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
@@ -38,42 +24,6 @@ def test_quantities_are_fields_of_the_sample(engine):
     assert set(engine.quantities) <= {field.name for field in fields(DeploymentSample)}
     own = (name for name in engine.series_names() if "process_start" not in name)
     assert all(name.startswith(engine.prefixes) for name in own)
-
-
-def test_vllm_v0():
-    text = recorded("vllm-0.8.5-v0")
-    assert read(text)[0] is VLLM
-    assert list(read(text)[1]) == [TINY]
-    assert quantities(text, TINY) == {
-        "running_requests": 3,
-        "waiting_requests": 2,
-        "kv_cache_usage_ratio": 0.25,
-        "prompt_tokens_total": 1200,
-        "cached_prompt_tokens_total": None,
-        "generation_tokens_total": 345,
-        "succeeded_requests_total": 5,
-        "failed_requests_total": None,  # this version does not count errors
-        "aborted_requests_total": 0,  # it does count these, from the first on
-        "rejected_requests_total": None,
-        "preemptions_total": 4,
-        "prefix_cache_queries_tokens_total": None,
-        "prefix_cache_hits_tokens_total": None,
-    }
-    assert histogram_names(text, TINY) == {
-        Latency.TTFT: {"vllm:time_to_first_token_seconds"},
-        Latency.ITL: {"vllm:time_per_output_token_seconds"},
-        Latency.E2E: {"vllm:e2e_request_latency_seconds"},
-    }
-
-
-def test_vllm_v1_that_counts_its_prefix_cache_in_blocks():
-    found = quantities(recorded("vllm-0.8.5-v1"), TINY)
-    assert found["kv_cache_usage_ratio"] == 0.125
-    assert found["prefix_cache_queries_tokens_total"] == 40 * 16
-    assert found["prefix_cache_hits_tokens_total"] == 10 * 16
-    assert found["succeeded_requests_total"] == 4
-    assert found["aborted_requests_total"] == 2
-    assert found["preemptions_total"] is None
 
 
 def test_vllm_v1_that_counts_tokens_under_the_old_name():
@@ -86,52 +36,90 @@ def test_vllm_v1_without_a_word_on_the_unit():
     assert quantities(text, TINY)["prefix_cache_queries_tokens_total"] is None
 
 
-def test_vllm_today_with_two_models_and_two_engines():
-    text = recorded("vllm-current-two-models")
-    assert set(read(text)[1]) == {TINY, SMALL}
-    assert quantities(text, TINY) == {
-        "running_requests": 8,
-        "waiting_requests": 18,
-        "kv_cache_usage_ratio": 0.5,  # the mean of two caches of one size
-        "prompt_tokens_total": 3000,
-        "cached_prompt_tokens_total": 500,
-        "generation_tokens_total": 500,
-        "succeeded_requests_total": 2 * (4 + 3 + 9),  # stop, length and repetition
-        "failed_requests_total": 2,
-        "rejected_requests_total": None,
-        "aborted_requests_total": 4,
-        "preemptions_total": 20,
-        "prefix_cache_queries_tokens_total": 1500,
-        "prefix_cache_hits_tokens_total": 500,
-    }
-    small = quantities(text, SMALL)
-    assert (small["generation_tokens_total"], small["kv_cache_usage_ratio"]) == (7, 0.0625)
-    names = histogram_names(text, SMALL)
-    assert set(names) == set(Latency)
-    assert names[Latency.ITL] == {"vllm:inter_token_latency_seconds"}  # though the old one is there as well
+def histogram_names(text: str, model: str | None) -> dict[Latency, set[str]]:
+    engine, models = read(text)
+    return {kind: {name for name, _ in found} for kind, found in engine.read_histograms(models[model]).items()}
+
+
+def test_of_two_names_for_one_latency_the_newer_counts():
+    names = histogram_names(recorded("vllm-current-two-models"), "acme/small-7b")
+    assert names[Latency.ITL] == {"vllm:inter_token_latency_seconds"}
     assert names[Latency.TPOT] == {"vllm:request_time_per_output_token_seconds"}
 
 
-def test_llama_server():
-    text = recorded("llamacpp-current")
-    assert read(text)[0] is LLAMACPP
-    assert quantities(text, None) == {
-        "running_requests": 2,
-        "waiting_requests": 4,
-        "kv_cache_usage_ratio": None,
-        "prompt_tokens_total": 938 + 1013,  # Vatio's prompt tokens include cached ones
-        "cached_prompt_tokens_total": 1013,
-        "generation_tokens_total": 1_978_120,
-        "prefill_seconds_total": 0.0934,
-        "decode_seconds_total": 0.7775,
-    }
+def bounds(text: str, model: str, kind: Latency) -> set[tuple[float, ...]]:
+    engine, models = read(text)
+    return {one.bounds for one in engine.read_histograms(models[model])[kind].values()}
 
 
-def test_old_llama_server_does_not_say_how_many_prompt_tokens_there_were():
-    found = quantities(recorded("llamacpp-early-2025"), None)
-    assert found["prompt_tokens_total"] is None
-    assert found["generation_tokens_total"] == 20
-    assert found["kv_cache_usage_ratio"] == 0.5
+def test_bounds_in_milliseconds_become_seconds():
+    assert bounds(recorded("triton"), "ranker", Latency.TTFT) == {(0.1, 0.5, 2.0, math.inf)}
+
+
+def test_a_latency_that_is_only_added_up_has_one_bucket_without_a_bound():
+    """Its mean is exact; no quantile can be read from it."""
+    assert bounds(recorded("triton"), "ranker", Latency.E2E) == {(math.inf,)}
+
+
+def test_the_time_that_requests_took_needs_their_number():
+    text = "\n".join(
+        line for line in recorded("triton").splitlines() if not line.startswith("nv_inference_request_success")
+    )
+    assert Latency.E2E not in figures(text)["ranker"].latencies
+
+
+def test_ranks_that_say_the_same_are_one_and_the_largest_counts():
+    engine, models = read(recorded("sglang-0.5.23-two-replicas"))
+    waiting = models["acme/small-7b"].points["sglang:num_queue_reqs"]
+    assert engine is SGLANG
+    assert [(point.series.labels["dp_rank"], point.value) for point in waiting] == [("0", 2), ("1", 0)]
+    assert not engine.repeats_labels & waiting[0].series.labels.keys()
+
+
+@pytest.mark.parametrize("label", ["percentile", "statistic"])
+def test_the_mean_of_a_minute_goes_by_two_labels(label):
+    text = recorded("cerebras-2026").replace("percentile", label)
+    assert figures(text)["prod-70b"].latencies[Latency.TTFT] == (46, 11.5)
+
+
+def test_percentiles_of_a_minute_are_not_taken_for_its_mean():
+    text = recorded("cerebras-2026").replace('percentile="avg"', 'percentile="p75"')
+    assert figures(text)["prod-70b"].latencies == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"models": 7}',
+        '{"models": [7]}',
+        '{"models": [{"model": 7, "size_vram": 1}]}',
+        '{"models": [{"model": "m"}]}',
+        '{"models": [{"model": "m", "size_vram": "much"}]}',
+        '{"models": [{"model": "m", "size_vram": 1e999}]}',
+        "[" * 100_000,
+    ],
+)
+def test_other_answers_are_not_of_ollama(answer):
+    with pytest.raises(CollectorError, match=r"^not an answer of Ollama$"):
+        read(answer, "/api/ps")
+
+
+def test_ollama_with_nothing_loaded():
+    assert read('{"models": []}', "/api/ps") == (OLLAMA, {})
+
+
+def test_ollama_with_a_name_that_breaks_lines():
+    name = 'a"b\\c\nollama:model_memory_bytes{model_name="forged"} 1'
+    answer = json.dumps({"models": [{"model": name, "size_vram": 5}]})
+    assert figures(answer, "/api/ps") == {name: Figures({"model_memory_bytes": 5})}
+
+
+@pytest.mark.parametrize("path", sorted(OF_HARDWARE.glob("*.prom")), ids=lambda path: path.stem)
+def test_a_page_about_hardware_is_of_no_engine(path):
+    assert engine_of(path.read_bytes()) is None
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TypeVar
 
 import pytest
 
-from collectors.sources.serving import source as source_module
-from collectors.sources.serving.source import ServingSource
 from core.errors import NoData
 from core.readings import (
     Assignment,
@@ -23,81 +20,11 @@ from core.readings import (
     TargetReport,
 )
 from core.settings import ServerTarget
+from tests.collectors.serving.collecting import HOST, collect, of, one
 from tests.collectors.serving.pages import llama_page, llama_pages, monotonic_header, recorded, vllm_page
 from tests.fixtures.metrics_server import HARMLESS, HOSTILE, SLOW, MetricsServer
 
-T = TypeVar("T")
-MIB = 1 << 20
-HOST = "node1"
 TINY = "acme/tiny-1b"
-
-
-class Clock:
-    """Stands in for ``now_ms``: real time, and leaps."""
-
-    def __init__(self) -> None:
-        self.ahead_ms = 0
-        self._last = 0
-
-    def __call__(self) -> int:
-        self._last = max(time.time_ns() // 1_000_000 + self.ahead_ms, self._last + 1)
-        return self._last
-
-    def leap(self, seconds: float) -> None:
-        self.ahead_ms += int(seconds * 1000)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(source_module, "now_ms", clock)
-    return clock
-
-
-@pytest.fixture
-def server():
-    with MetricsServer(vllm_page()) as server:
-        server.pages["/version"] = '{"version": "0.11.0"}'
-        yield server
-
-
-@pytest.fixture
-def build(clock):
-    built = []
-
-    def build(
-        ports: Iterable[int] = (), targets: Iterable[ServerTarget] = (), deadline_seconds: float = 10.0
-    ) -> ServingSource:
-        source = ServingSource(
-            HOST,
-            ports=tuple(ports),
-            targets=tuple(targets),
-            max_body_bytes=16 * MIB,
-            deadline_seconds=deadline_seconds,
-        )
-        built.append(source)
-        return source
-
-    yield build
-    for source in built:
-        source.close()
-        source.close()
-
-
-def collect(source: ServingSource) -> list[Reading]:
-    try:
-        return list(source.collect())
-    except NoData:
-        return []
-
-
-def of(kind: type[T], readings: Iterable[Reading]) -> list[T]:
-    return [reading for reading in readings if isinstance(reading, kind)]
-
-
-def one(kind: type[T], readings: Iterable[Reading]) -> T:
-    (reading,) = of(kind, readings)
-    return reading
 
 
 def increase(values: Iterable[float | None]) -> float:
