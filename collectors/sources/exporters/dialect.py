@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from collectors.scrape.exposition import Page
+from collectors.scrape.texts import presentable
 from core.readings import Reading
-
-MAX_TEXT = 200
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12}")  # what a container calls itself unless told otherwise
 
@@ -79,14 +78,9 @@ def said(labels: Mapping[str, str], *names: str) -> str:
     """
     for name in names:
         for label in (f"exported_{name}", name):
-            if (text := labels.get(label)) and (text := tidy(text)):
+            if (text := labels.get(label)) and (text := presentable(text)):
                 return text
     return ""
-
-
-def tidy(text: str) -> str:
-    """A label as it may be shown: one line, not endless."""
-    return (text if text.isprintable() else "".join(filter(str.isprintable, text))).strip()[:MAX_TEXT]
 
 
 def known(labels: Mapping[str, str]) -> dict[str, str]:

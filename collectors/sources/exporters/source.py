@@ -237,15 +237,11 @@ class ExportersSource:
 
     def _read(self, target: _Target, answer: Answer | Failure, now: int) -> list[Reading]:
         """What one page says, and how it went."""
-        said: list[tuple[_Speaker, Reading]] = []
         try:
             if isinstance(answer, Failure):
                 raise CollectorError(answer.reason)
             page = target.pages.read(answer.body)
-            for speaker, look in target.looks(page, now, self._host):
-                said += ((speaker, reading) for reading in target.reader(speaker).read(look))
-            if len({_thing(reading) for _, reading in said}) > MAX_THINGS:
-                raise CollectorError(f"more than {MAX_THINGS} things on one page")
+            said = list(self._said(target, page, now))
         except CollectorError as exc:
             return [_report(target, answer, Outcome.FAILED, str(exc))]
         except Exception as exc:
@@ -257,6 +253,16 @@ class ExportersSource:
         if not measured and not notes:
             notes = [f"{' and '.join(dialect.name for dialect in target.dialects)}: no figure that Vatio reads"]
         return [*kept, _report(target, answer, Outcome.OK if measured else Outcome.NO_DATA, "; ".join(notes))]
+
+    def _said(self, target: _Target, page: Page, now: int) -> Iterator[tuple[_Speaker, Reading]]:
+        things: set[Thing | None] = set()
+        for speaker, look in target.looks(page, now, self._host):
+            for reading in target.reader(speaker).read(look):
+                things.add(_thing(reading))
+                if len(things) > MAX_THINGS:
+                    target.readers.clear()  # they stopped halfway
+                    raise CollectorError(f"more than {MAX_THINGS} things on one page")
+                yield speaker, reading
 
     def _shared_out(self, said: Sequence[tuple[_Speaker, Reading]], now: int, notes: list[str]) -> list[Reading]:
         """What is news and not another's to say; a note is added about what is."""

@@ -19,6 +19,7 @@ from hashlib import blake2b
 from collectors.scrape.exposition import Page, PageReader
 from collectors.scrape.fetch import Answer
 from collectors.scrape.histograms import Cumulative, Identity, Increase, increase
+from collectors.scrape.texts import MAX_TEXT, presentable
 from collectors.sources.serving.engine import PROCESS_START, Engine, Pointer
 from collectors.sources.serving.listeners import Behind
 from collectors.sources.serving.names import Census
@@ -32,7 +33,6 @@ from core.readings import DeploymentSample, Entity, Event, Latency, LatencySampl
 UNKNOWN_MODEL = "unknown model"
 MAX_MODELS = 256
 MAX_REMEMBERED = 1024
-MAX_NAME = 200
 MAX_ADAPTERS = 32
 
 _ASK_AGAIN_MS = 60_000
@@ -146,7 +146,7 @@ class Server:
                 node = node[key]
         except (ValueError, LookupError, TypeError, RecursionError):
             return
-        if isinstance(node, str) and (text := _clean(pointer.tidy(node))):
+        if isinstance(node, str) and (text := presentable(pointer.tidy(node))):
             self._told[pointer] = text
             self._unanswered.discard(pointer)
             if self._reads is not None and pointer in self._reads.version:
@@ -378,14 +378,10 @@ def _of_minute(histograms: Mapping[Identity, Cumulative]) -> Increase:
     return Increase(one.bounds, one.counts, one.sum)
 
 
-def _clean(text: str) -> str:
-    return "".join(filter(str.isprintable, text)).strip()[:MAX_NAME]
-
-
 def _distinct(name: str) -> str:
     """A name fit to be shown; one that had to be changed or cut is told from others that would look the same."""
-    clean = _clean(name)
+    clean = presentable(name)
     if clean == name:
         return name
     mark = blake2b(name.encode(errors="replace"), digest_size=4).hexdigest()
-    return f"{clean[: MAX_NAME - len(mark) - 1]}~{mark}"
+    return f"{clean[: MAX_TEXT - len(mark) - 1]}~{mark}"
