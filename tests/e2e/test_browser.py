@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.e2e.daemon import running, settings_file
 from tests.e2e.dashboard import CHROMIUM, PAGES, Visit, chromium, serving, visit
 from tests.fixtures.metrics_server import MetricsServer
 from tests.pages import databases
-from tests.pages.additions import add, attacked
+from tests.pages.additions import add, attacked, scraped
 
 pytestmark = [
     pytest.mark.browser,
@@ -106,7 +107,9 @@ def test_hostile_names_make_no_element_and_run_nothing(browser: Browser, tmp_pat
     """Charts and tables are drawn by JavaScript, so only a browser can tell."""
     config = settings_file(tmp_path, interval_seconds=10)
     _full(tmp_path / "vatio.db")
-    add(tmp_path / "vatio.db", *attacked(int(time.time() * 1000) - 20_000))
+    with ThreadPoolExecutor(1) as another:  # Playwright's loop runs in this one
+        found = another.submit(scraped).result()
+    add(tmp_path / "vatio.db", *attacked(int(time.time() * 1000) - 20_000), *found)
     with serving(config) as url:
         for page in ("latency", "compare", "health", ""):
             with visit(browser, f"{url}/{page}") as seen:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from collectors.base import Source
+from collectors.sources.exporters.source import ExportersSource
+from collectors.sources.serving.source import ServingSource
 from core.health import SourceStatus, TickReport
 from core.readings import (
     AcceleratorSample,
@@ -22,10 +25,15 @@ from core.readings import (
     ProbeSample,
     Reading,
     Severity,
+    TargetReport,
 )
+from core.settings import ExporterTarget, ServerTarget
+from core.units import MIB
 from storage.batch import Batch
 from storage.engine import writer_engine
 from storage.writer import Writer, write_fact
+from tests.collectors.serving.pages import vllm_page
+from tests.fixtures.metrics_server import MetricsServer
 from tests.pages.databases import BOUNDS, HOST
 
 
@@ -122,6 +130,39 @@ def attacked(at_ms: int) -> list[Reading]:
             ),
         ]
     return readings
+
+
+def scraped() -> list[Reading]:
+    """What sources make of a server and an exporter that call their models so; some names are not even UTF-8."""
+    names = [_escaped(name) for name in ATTACKS]
+    served = "".join(vllm_page(model=name, ttft=(1, 2, 3), generated=number) for number, name in enumerate(names))
+    devices = "".join(
+        f'DCGM_FI_DEV_GPU_TEMP{{gpu="{number}",UUID="GPU-{number}{name}",modelName="{name}",Hostname="{name}"}} 40\n'
+        for number, name in enumerate(names)
+    )
+    broken = b'"} 1\nvllm:num_requests_running{model_name="\xff\xfe"} 1\n'
+    with MetricsServer(served.encode() + broken) as server, MetricsServer(devices) as exporter:
+        sources: tuple[Source, ...] = (
+            ServingSource(
+                HOST, ports=(), targets=[ServerTarget(url=server.url)], max_body_bytes=16 * MIB, deadline_seconds=10
+            ),
+            ExportersSource(
+                HOST,
+                targets=[ExporterTarget(url=exporter.url)],
+                file_sd=(),
+                max_body_bytes=16 * MIB,
+                deadline_seconds=10,
+            ),
+        )
+        readings = [reading for _ in range(2) for source in sources for reading in source.collect()]
+        for source in sources:
+            source.close()
+    return [reading for reading in readings if not isinstance(reading, TargetReport)]
+
+
+def _escaped(text: str) -> str:
+    """As the text format has it."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def metric(test: AppTest, label: str) -> str:

@@ -22,7 +22,7 @@ from core.readings import (
     ProbeSample,
     Reading,
 )
-from tests.pages.additions import add, attacked, configure, metric, said
+from tests.pages.additions import add, attacked, configure, metric, said, scraped
 from tests.pages.conftest import Open
 from tests.pages.databases import BOUNDS, DEPLOYMENT, HOST, HOSTILE
 
@@ -364,7 +364,7 @@ def test_what_runs_where_and_what_is_joined_to_nothing(full: Path, open_page: Op
 
 @pytest.mark.parametrize("page", [LATENCY, "serving/compare", "ops/health"])
 def test_no_name_of_a_server_is_read_as_markup(page: str, full: Path, open_page: Open):
-    add(full, *attacked(at_ms()))
+    add(full, *attacked(at_ms()), *scraped())
     test = open_page(page)
     assert not test.exception
     for box in [*test.success, *test.info, *test.warning, *test.error, *test.markdown, *test.caption]:

@@ -53,6 +53,31 @@ def test_a_sample_comes_back_as_it_went_in(store: Store):
     assert frame["temperature_celsius"].isna().item()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["'; DROP TABLE entity; --", '"', "\\", "%s :name ?1 {x}", "a' OR '1'='1", "\n", "<b>", "\N{SNOWMAN}" * 1_000],
+)
+def test_a_name_from_outside_is_never_read_as_sql(store: Store, name: str):
+    store.write(
+        Entity(family="accelerator", key=name, host=name, observed_at_ms=START_MS, labels={"model": name, name: name}),
+        gpu(key=name, power_watts=1.0),
+        gpu(key="GPU-1", power_watts=2.0),
+        Event(
+            observed_at_ms=START_MS,
+            kind="xid",
+            severity=Severity.INFO,
+            message=name,
+            family="accelerator",
+            key=name,
+        ),
+    )
+    entities = queries.entities(store.reader, "accelerator").set_index("key")
+    assert set(entities.index) == {name, "GPU-1"}
+    assert (entities.loc[name, "host"], entities.loc[name, "labels"]) == (name, {"model": name, name: name})
+    assert queries.latest(store.reader, "accelerator")["power_watts"].to_list() == [1.0, 2.0]
+    assert queries.events(store.reader, START_MS, START_MS + 1)["message"].to_list() == [name]
+
+
 def test_the_same_sample_twice_is_stored_once_and_the_first_stays(store: Store):
     store.write(gpu(power_watts=100.0))
     store.write(gpu(power_watts=200.0))

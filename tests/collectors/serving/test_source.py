@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from itertools import pairwise
@@ -503,3 +504,19 @@ def test_names_from_outside_are_made_presentable(build, server):
     key = one(DeploymentSample, collect(build([server.port]))).key
     assert key.startswith(f'{server.url} ab"xxx')
     assert len(key) == len(server.url) + 1 + 200
+
+
+def test_nothing_of_who_asked_a_gateway_leaves_its_page(build, server):
+    """Its series are split by key, user, team and address."""
+    page = recorded("litellm-1.109")
+    private = set(re.findall(r'(?:alias|ip|end_user|key|model_id|team|user|user_agent|email)="([^"]+)"', page)) - {
+        "None"
+    }
+    assert {"ines@example.org", "203.0.113.17", "customer-4711", "team-heron"} < private
+    source = build([server.port])
+    told = []
+    for shown in (page, page.replace(" 30.0", " 31.0")):
+        server.show(shown)
+        told += collect(source)
+    assert generated(of(DeploymentSample, told)) != []
+    assert {text for text in private if text in repr(told)} == set()
