@@ -23,6 +23,7 @@ COLUMNS = (
     "mean_seconds",
     *(f"{name}_seconds" for name in _NAMES.values()),
     *(f"{name}_at_least" for name in _NAMES.values()),
+    "lowest_bound_seconds",
     "highest_bound_seconds",
 )
 
@@ -42,7 +43,8 @@ def quantiles(
         p99 is NaN under 100 observations. Servers with other bucket bounds cannot be added up: where
         sets of bounds meet in one step, the one with most observations is used, and
         ``left_out_observations`` says how many the others had; the mean is of all of them. A histogram
-        whose only bound is +Inf has no quantile, and ``highest_bound_seconds`` is NaN.
+        whose only bound is +Inf has no quantile, and its bounds are NaN. Of a quantile below
+        ``lowest_bound_seconds`` just that is known: it is drawn on a line from zero to there.
     """
     frame = queries.latency(engine, entity_ids, [kind], start_ms, end_ms, step_ms)
     rows = [_row(bucket_at, by_bounds) for bucket_at, by_bounds in sorted(_merged(frame).items())]
@@ -87,6 +89,7 @@ def _row(bucket_at: object, by_bounds: dict[tuple[float, ...], _Histogram]) -> d
         "observations": observations,
         "left_out_observations": everything - observations,
         "mean_seconds": seconds / everything if everything else np.nan,
+        "lowest_bound_seconds": bounds[0] if len(bounds) > 1 else np.nan,
         "highest_bound_seconds": bounds[-2] if len(bounds) > 1 else np.nan,
     }
     for q, name in _NAMES.items():

@@ -115,6 +115,8 @@ def _quantiles(
 ) -> None:
     frame = _steps(subject, kind, view, step_ms)
     few = f" p99 only where a step has {LEAST_FOR_P99} observations." if frame["p99_seconds"].isna().any() else ""
+    below = frame["lowest_bound_seconds"][frame["p50_seconds"] < frame["lowest_bound_seconds"]]
+    guess = f" The lowest bucket ends at {charts.seconds_text(below.iloc[-1])}: below, no more is known." if len(below) else ""
     beyond = frame[[f"{name}_at_least" for name in ("p50", "p95", "p99")]].to_numpy().any() if len(frame) else False
     more = " Triangles: at least this much, the server's buckets end there." if beyond else ""
     picture(
@@ -123,7 +125,7 @@ def _quantiles(
         key=f"latency-{kind.value}",
         help=HELP[kind],
         note=f"derived · {words.duration(step_ms / 1000)} steps. Quantiles are interpolated in the server's buckets, "
-        f"the mean is exact.{few}{more}{_unquantiled(frame)}",
+        f"the mean is exact.{few}{guess}{more}{_unquantiled(frame)}",
         why="no request ended in the window, or the server has no histogram of it",
     )
 

@@ -79,13 +79,20 @@ def _quantile(ids: tuple[int, ...], kind: Latency, name: str, view: View) -> Fig
         label=label,
         value=None if pd.isna(value) else float(value),
         unit=_SECONDS,
-        text=seconds_text(value, at_least=True) if beyond else None,
+        text=_limit_text(value, found["lowest_bound_seconds"], beyond=beyond),
         basis="derived",
         window=f"{view.words}, n = {seen or 0:,.0f}",
         note=f"{left_out:,.0f} left out" if left_out else "",
         help=f"{HELP[kind]}{mean} From the server's histogram buckets, summed over the window.{apart}",
         reason="no requests, or no histogram of it",
     )
+
+
+def _limit_text(seconds: float, lowest_bound_seconds: float, *, beyond: bool) -> str | None:
+    """A quantile of which only a limit is known; ``None`` for others."""
+    if seconds < lowest_bound_seconds:
+        return f"≤ {seconds_text(lowest_bound_seconds)}"
+    return seconds_text(seconds, at_least=True) if beyond else None
 
 
 def promises(subject: Subject, objective: Objective, view: View) -> list[Figure]:

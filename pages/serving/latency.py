@@ -62,7 +62,7 @@ def _promises(choices: Iterable[Subject], view: View) -> list[Finding]:
             if promise.burn is not None and promise.attained is not None and promise.burn.lower > 1:
                 limit = f"{promise.seen.value.upper()} within {seconds_text(promise.limit_seconds)}"
                 share = figures.percent(promise.attained)
-                text = f"{one.model}: {limit}: {share} in the {view.words}, promised {promise.target_ratio:.1%}"
+                text = f"{one.model}: {limit}: {share} in the {view.words}, promised {100 * promise.target_ratio:.1f} %"
                 found.append(Finding(Severity.WARNING, text))
     return found
 

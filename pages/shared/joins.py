@@ -22,7 +22,7 @@ HOW = (
     "A deployment is joined to accelerators by the processes on them, by labels that exporters and servers share, "
     "or by the settings."
 )
-_TITLES = {"since_at": "since", "until_at": "until", "known_by": "known by", "held_by": "held by"}
+_TITLES = {"since_at": "since", "known_by": "known by", "held_by": "held by"}
 
 
 def joins(view: View, *, key: str) -> None:
@@ -51,7 +51,7 @@ def _joined(view: View) -> pd.DataFrame:
             "runs_on": [_target(row) for row in target.to_dict("records")],
             "host": target["host"].to_numpy(),
             "since_at": found["valid_from_at"].array,
-            "until_at": found["valid_to_at"].array,
+            "until": found["valid_to_at"].map(lambda at: "now" if pd.isna(at) else words.clock(at, view.zone)).to_numpy(),
             "known_by": found["origin"].map(ORIGINS).fillna(found["origin"]).to_numpy(),
             "device": target["key"].to_numpy(),
         }

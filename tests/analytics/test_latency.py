@@ -63,6 +63,7 @@ def test_a_histogram_without_bounds_has_a_mean_and_no_quantile(store: Store):
     assert found["observations"] == 200
     assert found["mean_seconds"] == pytest.approx(0.15)
     assert math.isnan(found["p50_seconds"])
+    assert math.isnan(found["lowest_bound_seconds"])
     assert math.isnan(found["highest_bound_seconds"])
     assert not found[["p50_at_least", "p95_at_least", "p99_at_least"]].any()
 

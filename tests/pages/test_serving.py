@@ -183,7 +183,7 @@ def test_the_kinds_of_a_server_without_itl_show_tpot(full: Path, open_page: Open
     add(full, *other("trtllm", (50.0,) * 6), tpot)
     test = open_other(open_page)
     said(test)
-    assert metric(test, "TPOT p50") == "50.0 ms"
+    assert metric(test, "TPOT p50") == "≤ 100 ms"  # all lie in the lowest bucket: half of its bound would be a guess
 
 
 def test_the_database_of_the_fixture_is_the_one_looked_at(full: Path, open_page: Open):
@@ -235,7 +235,7 @@ def test_promises_stand_beside_what_was_kept(full: Path, open_page: Open):
 def test_a_promise_that_was_certainly_broken_is_a_finding(full: Path, open_page: Open):
     configure(full, OBJECTIVE.replace("0.5", "0.1"))
     text = said(open_page(LATENCY))
-    assert "TTFT within 100 ms: 80.00 % in the last hour, promised 90.0%" in text
+    assert "TTFT within 100 ms: 80.00 % in the last hour, promised 90.0 %" in text
 
 
 def test_without_a_promise_it_says_how_to_make_one(full: Path, open_page: Open):
