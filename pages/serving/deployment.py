@@ -116,7 +116,11 @@ def _quantiles(
     frame = _steps(subject, kind, view, step_ms)
     few = f" p99 only where a step has {LEAST_FOR_P99} observations." if frame["p99_seconds"].isna().any() else ""
     below = frame["lowest_bound_seconds"][frame["p50_seconds"] < frame["lowest_bound_seconds"]]
-    guess = f" The lowest bucket ends at {charts.seconds_text(below.iloc[-1])}: below, no more is known." if len(below) else ""
+    guess = (
+        f" The lowest bucket ends at {charts.seconds_text(below.iloc[-1])}: below, no more is known."
+        if len(below)
+        else ""
+    )
     beyond = frame[[f"{name}_at_least" for name in ("p50", "p95", "p99")]].to_numpy().any() if len(frame) else False
     more = " Triangles: at least this much, the server's buckets end there." if beyond else ""
     picture(

@@ -51,7 +51,9 @@ def _joined(view: View) -> pd.DataFrame:
             "runs_on": [_target(row) for row in target.to_dict("records")],
             "host": target["host"].to_numpy(),
             "since_at": found["valid_from_at"].array,
-            "until": found["valid_to_at"].map(lambda at: "now" if pd.isna(at) else words.clock(at, view.zone)).to_numpy(),
+            "until": found["valid_to_at"]
+            .map(lambda at: "now" if pd.isna(at) else words.clock(at, view.zone))
+            .to_numpy(),
             "known_by": found["origin"].map(ORIGINS).fillna(found["origin"]).to_numpy(),
             "device": target["key"].to_numpy(),
         }
