@@ -1,4 +1,7 @@
-"""Speed against price and energy: own deployments and probed endpoints, each with the conditions it was seen under."""
+"""Speed against price and energy: own deployments and probed endpoints, each with the conditions it was seen under.
+
+What others published stands apart: it was seen by nobody here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from analytics.costs import NO_PRICE, DeploymentCost, deployment_costs
 from analytics.formulas.energy import Quality
 from analytics.latency import quantiles
 from analytics.serving import are_gateways, asks
+from core.hardware.catalogue import endpoints
 from core.readings import Latency, Outcome
 from core.settings import ProbeSettings, Settings
 from storage import queries
@@ -35,9 +39,9 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One model on one kind of hardware, or one hosted endpoint. ``None``: unknown, and ``reason`` says why."""
+    """One model on one kind of hardware, or at one endpoint. ``None``: unknown, and ``reason`` says why."""
 
-    kind: Literal["own", "hosted"]
+    kind: Literal["own", "hosted", "published"]
     model: str
     server: str
     hardware: str
@@ -74,6 +78,23 @@ def points(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> lis
     )
     own = [_own(engine, cost, load, start_ms, end_ms) for cost in deployment_costs(engine, settings, start_ms, end_ms)]
     return [*own, *_hosted(engine, entities, settings, start_ms, end_ms)]
+
+
+def published() -> list[Point]:
+    """What vendors and testers published of endpoints, with who and when."""
+    return [
+        Point(
+            kind="published",
+            model=endpoint.model,
+            server="",
+            hardware=endpoint.vendor,
+            speed=Speed(tokens_per_second=endpoint.tokens_per_second, basis=f"published, {endpoint.as_of}"),
+            usd_per_million_output_tokens=endpoint.usd_per_million_output_tokens,
+            price_basis=f"{LIST_PRICE}; {endpoint.source}; {endpoint.notes}",
+            price_quality=Quality.ESTIMATED,
+        )
+        for endpoint in endpoints()
+    ]
 
 
 def _mean_running(engine: Store, start_ms: int, end_ms: int) -> dict[int, float]:

@@ -7,9 +7,10 @@ import pandas as pd
 
 from charts import theme
 
-SHAPES = {"own": "circle", "hosted": "diamond"}
+SHAPES = {"own": "circle", "hosted": "diamond", "published": "cross"}
 LABEL_PIXELS = 150
 ROOM = 1.25
+MOST_APART = 30  # times: beyond, the smaller values would lie on the axis
 _HEIGHT = 320
 
 
@@ -17,7 +18,7 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
     """Output tokens per second of one user over a figure per token. Up and left is better.
 
     Args:
-        frame: name, kind (``own`` or ``hosted``), hardware, ``tokens_per_second``, the column, ``conditions``;
+        frame: name, kind (one of ``SHAPES``), hardware, ``tokens_per_second``, the column, ``conditions``;
             rows in which either number is unknown are not drawn.
         column: what it takes.
         title: of that axis.
@@ -25,10 +26,11 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
     drawn = frame.dropna(subset=["tokens_per_second", column]).rename(columns={column: "taken"})
     drawn = drawn[["name", "kind", "hardware", "tokens_per_second", "taken", "conditions"]]
     drawn = drawn.assign(label=drawn["name"].str.rpartition("/")[2])
-    names = sorted(drawn["hardware"].unique())
+    kinds = [kind for kind in SHAPES if (drawn["kind"] == kind).any()]
+    names = [name for kind in kinds for name in sorted(drawn.loc[drawn["kind"] == kind, "hardware"].unique())]
     base = alt.Chart(drawn).encode(
-        x=alt.X("taken:Q", title=title, scale=_from_zero(drawn["taken"])),
-        y=alt.Y("tokens_per_second:Q", title="output tokens/s per user", scale=_from_zero(drawn["tokens_per_second"])),
+        x=alt.X("taken:Q", title=title, scale=_scale(drawn["taken"])),
+        y=alt.Y("tokens_per_second:Q", title="output tokens/s per user", scale=_scale(drawn["tokens_per_second"])),
         tooltip=[
             alt.Tooltip("name:N", title="which"),
             alt.Tooltip("hardware:N", title="runs on"),
@@ -40,13 +42,13 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
     marks = base.mark_point(filled=True, size=130, opacity=1).encode(
         color=alt.Color(
             "hardware:N",
-            scale=alt.Scale(domain=names),
+            scale=alt.Scale(domain=list(dict.fromkeys(names))),
             legend=alt.Legend(orient="top", title=None, labelLimit=300, columns=2),
         ),
         shape=alt.Shape(
             "kind:N",
-            scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
-            legend=alt.Legend(orient="top", title=None) if drawn["kind"].nunique() > 1 else None,
+            scale=alt.Scale(domain=kinds, range=[SHAPES[kind] for kind in kinds]),
+            legend=alt.Legend(orient="bottom", title=None, symbolFillColor=theme.MISSING) if len(kinds) > 1 else None,
         ),
     )
     # A middle grey: it reads on a light ground and on a dark one.
@@ -54,7 +56,9 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
     return alt.LayerChart(layer=[marks, labels], height=_HEIGHT, padding=theme.PADDING)
 
 
-def _from_zero(values: pd.Series) -> alt.Scale:
-    """From 0 to a little beyond the largest, so that its mark and name have room."""
-    largest = float(values.max())
+def _scale(values: pd.Series) -> alt.Scale:
+    """From 0 to beyond the largest, so that its mark and name have room; logarithmic where they lie far apart."""
+    largest, least = float(values.max()), float(values.min())
+    if 0 < least < largest / MOST_APART:
+        return alt.Scale(type="log", domain=[least / ROOM, largest * ROOM * ROOM], nice=False)
     return alt.Scale(domain=[0.0, largest * ROOM if largest > 0 else 1.0], nice=False)

@@ -1,4 +1,4 @@
-"""What makers publish about accelerators and CPUs: two CSV files, and how a driver's name finds its row.
+"""What makers publish about accelerators, CPUs and endpoints: CSV files, and how a driver's name finds its row.
 
 Figures are facts for sanity checks, denominators and labels: a TDP is a ceiling and never a reading.
 Prices are hints with their origin, shown beside an empty price field and never used as a price. Each
@@ -71,6 +71,20 @@ class CpuModel:
     notes: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedEndpoint:
+    """What somebody published of one model at one vendor's API: a point to hold own figures against, never a price."""
+
+    vendor: str
+    model: str
+    tokens_per_second: float  # of output, as one user sees them
+    usd_per_million_input_tokens: float
+    usd_per_million_output_tokens: float
+    as_of: str
+    source: str
+    notes: str
+
+
 def match_accelerator(driver_name: str) -> AcceleratorModel | None:
     """The product that NVML or amdsmi names; ``None`` when no row, or more than one, fits.
 
@@ -103,6 +117,12 @@ def accelerators() -> tuple[AcceleratorModel, ...]:
 def cpus() -> tuple[CpuModel, ...]:
     """Every row of ``cpus.csv``."""
     return tuple(_cpu(row) for row in _rows("cpus.csv"))
+
+
+@cache
+def endpoints() -> tuple[HostedEndpoint, ...]:
+    """Every row of ``endpoints.csv``."""
+    return tuple(_endpoint(row) for row in _rows("endpoints.csv"))
 
 
 _SLICE = re.compile(r"\bMIG\b|-\d+[ABCQ]$")  # "… MIG 1g.10gb", "A100-40C"
@@ -156,6 +176,19 @@ def _cpu(row: Mapping[str, str]) -> CpuModel:
         ctdp_max_watts=_scaled(row["ctdp_max_watts"]),
         l3_bytes=_count(row["l3_mib"], _MIB),
         list_hint_usd=_hint(row["list_usd"], row["list_usd"], row["list_basis"]),
+        source=row["source"],
+        notes=row["notes"],
+    )
+
+
+def _endpoint(row: Mapping[str, str]) -> HostedEndpoint:
+    return HostedEndpoint(
+        vendor=row["vendor"],
+        model=row["model"],
+        tokens_per_second=float(row["tokens_per_second"]),
+        usd_per_million_input_tokens=float(row["usd_per_million_input_tokens"]),
+        usd_per_million_output_tokens=float(row["usd_per_million_output_tokens"]),
+        as_of=row["as_of"],
         source=row["source"],
         notes=row["notes"],
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from analytics.compare import Point, needs_price
+from analytics.compare import Point, needs_price, published
 from analytics.formulas.energy import Quality
 from charts.compare import speed_against
 from core.readings import Severity
@@ -45,8 +45,15 @@ def draw(view: View) -> None:
             "start a server, or name a hosted endpoint in a [[probe]] entry with its prices",
         )
         return
-    frame = listed(points, view)
     verdict(_findings(points), _sentence(points, view), view)
+    if st.toggle(
+        "Published references",
+        key="compare-published",
+        help="Speed and list price of hosted endpoints as vendors and testers published them, each with its source. "
+        "Nothing of them was seen here.",
+    ):
+        points += published()
+    frame = listed(points, view)
     left, right = st.columns(2)
     with left:
         _picture(
@@ -96,7 +103,7 @@ def listed(points: Sequence[Point], view: View) -> pd.DataFrame:
             "missing": [_missing(point) for point in points],
             "speed_by": [point.speed.basis for point in points],
             "observations": [point.speed.observations for point in points],
-            "price_by": [f"{point.price_quality.value}: {point.price_basis}" for point in points],
+            "price_by": [_price_basis(point) for point in points],
             "energy_by": [_energy(point) for point in points],
             "server": [point.server for point in points],
             "conditions": [_conditions(point, view) for point in points],
@@ -115,8 +122,14 @@ def _energy(point: Point) -> str:
     return f"{point.energy_quality.value}: {point.energy_scope}"
 
 
+def _price_basis(point: Point) -> str:
+    return f"{'published' if point.kind == 'published' else point.price_quality.value}: {point.price_basis}"
+
+
 def _conditions(point: Point, view: View) -> str:
     """What a reader must know before comparing: in the tooltip, and in the file."""
+    if point.kind == "published":
+        return f"{point.speed.basis}, not seen here; {point.price_basis}"
     parts = [view.words, f"{point.speed.basis}, n = {point.speed.observations:,.0f}"]
     for value, said in (
         (point.devices, "devices"),

@@ -55,6 +55,16 @@ def test_both_axes_begin_at_zero_and_hold_every_mark():
         assert high > largest
 
 
+def test_values_far_apart_stand_on_a_logarithmic_axis():
+    encoding = speed_against(points(tokens_per_second=[50.0, 3_000.0, 40.0]), "usd", "USD").to_dict()["layer"][0][
+        "encoding"
+    ]
+    assert encoding["y"]["scale"]["type"] == "log"
+    low, high = encoding["y"]["scale"]["domain"]
+    assert 0 < low < 40 < 3_000 < high
+    assert "type" not in encoding["x"]["scale"]
+
+
 def test_own_and_hosted_differ_by_shape_with_a_legend_only_where_both_are_there():
     def legend(frame: pd.DataFrame) -> object:
         return speed_against(frame, "usd", "USD").to_dict()["layer"][0]["encoding"]["shape"]["legend"]

@@ -1,6 +1,7 @@
 """The hardware catalogues: every row is sound, and driver names find exactly their product."""
 
 import csv
+import re
 from dataclasses import fields
 from importlib.resources import files
 
@@ -12,6 +13,7 @@ from core.hardware.catalogue import (
     PriceHint,
     accelerators,
     cpus,
+    endpoints,
     match_accelerator,
     match_cpu,
 )
@@ -181,6 +183,18 @@ def test_every_row_is_complete_and_named_once(name, rows):
         assert row.model
         assert row.source, f"{row.model}: figures without an origin"
         assert 2015 < row.launch_year < 2030
+
+
+def test_what_was_published_of_endpoints_says_where_and_when():
+    header, *lines = _raw("endpoints.csv")
+    assert {len(line) for line in lines} == {len(header)}
+    assert len(endpoints()) == len({(row.vendor, row.model) for row in endpoints()}) == len(lines)
+    for row in endpoints():
+        assert "speed: " in row.source
+        assert "price: " in row.source
+        assert re.fullmatch(r"20\d\d(-\d\d)?", row.as_of)
+        assert 1 < row.tokens_per_second < 10_000
+        assert 0 < row.usd_per_million_input_tokens <= row.usd_per_million_output_tokens < 100
 
 
 def _numbers(row):

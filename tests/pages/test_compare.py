@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+from core.hardware.catalogue import endpoints
 from core.readings import Entity, Latency, LatencySample, Outcome, ProbeSample
 from tests.pages.additions import add, configure, said
 from tests.pages.conftest import Open
@@ -60,6 +61,22 @@ def test_own_and_hosted_stand_side_by_side(full: Path, open_page: Open):
     assert frame.loc["big", "energy_by"] == "missing"
     assert "n = 3; 16 output tokens a request; one request at a time" in frame.loc["big", "conditions"]
     assert len(marks(test, 0)) == 2
+
+
+def test_what_others_published_stands_apart_when_asked_for(full: Path, open_page: Open):
+    configure(full, PRICES)
+    test = open_page(COMPARE)
+    assert "Fastest: llama on H100" in said(test)
+    assert test.dataframe[0].value["kind"].tolist() == ["own"]
+    test.toggle(key="compare-published").set_value(True).run()
+    assert "Fastest: llama on H100" in said(test)  # of what was seen
+    frame = test.dataframe[0].value
+    others = frame[frame["kind"] == "published"]
+    assert len(others) == len(endpoints())
+    assert all(text.startswith("published: list price") and "speed: " in text for text in others["price_by"])
+    assert all("not seen here" in text for text in others["conditions"])
+    assert set(others["energy_by"]) == {"missing"}
+    assert '"cross"' in test.get("vega_lite_chart")[0].proto.spec
 
 
 def test_without_a_price_there_is_a_line_and_no_mark(full: Path, open_page: Open):
