@@ -41,9 +41,15 @@ _READ = {
 _POWER = {"accelerator": "power_watts", "cpu": "power_watts", "host": "node_power_watts"}
 
 
+HELD_STATES = (State.ACTIVE.value, State.PARKED.value, State.FREE.value)
 _ENERGY = ("observed_seconds", "energy_joules", "energy_seconds", "energy_source")
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "accelerator": (*_ENERGY, "active_seconds", "parked_seconds", "free_seconds", "off_seconds"),
+    "accelerator": (
+        *_ENERGY,
+        *(f"{state}_joules" for state in HELD_STATES),
+        *(f"{state}_seconds" for state in HELD_STATES),
+        "off_seconds",
+    ),
     "cpu": _ENERGY,
     "host": _ENERGY,
     "deployment": ("observed_seconds", *schema.ACCOUNTED_COUNTERS.values()),
@@ -219,13 +225,13 @@ def _accounted(family: str, rows: Rows, served: list[_Work], from_ms: int, until
     grown, _ = grown_ms(rows.at_ms)
     began_ms = rows.at_ms - grown  # a sample stands for the time up to it; over a gap for none
     hours.cut("observed_seconds", began_ms, rows.at_ms)
+    states = _states(rows, served) if family == "accelerator" else None
     if family in _POWER:
-        _energy(family, rows, hours)
-    if family == "accelerator":
-        states = _states(rows, served)
-        for state in (State.ACTIVE, State.PARKED, State.FREE):
-            chosen = states == state.value
-            hours.cut(f"{state.value}_seconds", began_ms[chosen], rows.at_ms[chosen])
+        _energy(family, rows, hours, states)
+    if states is not None:
+        for state in HELD_STATES:
+            chosen = states == state
+            hours.cut(f"{state}_seconds", began_ms[chosen], rows.at_ms[chosen])
         hours.off_seconds(int(rows.at_ms[0]))
     if family == "deployment":
         for metric, column in schema.ACCOUNTED_COUNTERS.items():
@@ -241,15 +247,21 @@ def _growth(at_ms: Integers, totals: Floats) -> tuple[Integers, Integers, Floats
     return at[:-1], at[1:], np.where(rise < 0, total[1:], rise)
 
 
-def _energy(family: str, rows: Rows, hours: Hours) -> None:
-    """Energy of each hour by the counter where it works, else by power samples."""
+def _energy(family: str, rows: Rows, hours: Hours, states: NDArray[np.str_] | None) -> None:
+    """Energy of each hour by the counter where it works, else by power samples; a step is of the state it ends in."""
     at = rows.at_ms / 1000
     power = rows.values[_POWER[family]]
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
-    integrated = formulas.power_portions(at, power, formulas.max_gap_seconds(interval))
-    hours.add_energy("node" if family == "host" else "integrated", integrated)
+    found = {
+        "node" if family == "host" else "integrated": formulas.power_portions(
+            at, power, formulas.max_gap_seconds(interval)
+        )
+    }
     if "energy_joules_total" in rows.values:
-        hours.add_energy("counter", formulas.counter_portions(at, rows.values["energy_joules_total"]))
+        found["counter"] = formulas.counter_portions(at, rows.values["energy_joules_total"])
+    for source, portions in found.items():
+        ended = None if states is None else states[np.searchsorted(at, portions.end)]
+        hours.add_energy(source, portions, ended)
 
 
 def _states(rows: Rows, served: list[_Work]) -> NDArray[np.str_]:

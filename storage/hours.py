@@ -23,7 +23,7 @@ class Hours:
         self._count = (until_ms - from_ms) // HOUR_MS
         self._unknown = np.full(self._count, np.nan)
         self._sums: dict[str, Floats] = {}
-        self._energy: dict[str, tuple[Floats, Floats]] = {}
+        self._energy: dict[str, dict[str, Floats]] = {}
         self._spread = np.zeros(self._count, "bool")  # a counter was not read for longer than the hour
 
     def _hour_of_end(self, end_ms: Integers) -> Integers:
@@ -55,20 +55,28 @@ class Hours:
         """Add amounts that were counted in steps."""
         self._sums[column], _ = self._counted(begin_ms, end_ms, amounts)
 
-    def add_energy(self, source: str, portions: formulas.Portions) -> None:
-        """Add energy (J) and the time it covers (s)."""
+    def add_energy(self, source: str, portions: formulas.Portions, states: NDArray[np.str_] | None = None) -> None:
+        """Add energy (J) and the time it covers (s), and the energy of each state where every portion has one."""
         begin_ms, end_ms = ((at * 1000).round().astype("int64") for at in (portions.begin, portions.end))
-        joules, spread = self._counted(begin_ms, end_ms, np.asarray(portions.joules, "float64"))
-        seconds, _ = self._counted(begin_ms, end_ms, np.asarray(portions.end - portions.begin, "float64"))
-        self._energy[source] = (joules, seconds)
+        joules = np.asarray(portions.joules, "float64")
+        found: dict[str, Floats] = {}
+        found["energy_joules"], spread = self._counted(begin_ms, end_ms, joules)
+        found["energy_seconds"], _ = self._counted(
+            begin_ms, end_ms, np.asarray(portions.end - portions.begin, "float64")
+        )
+        self._energy[source] = found
         self._spread |= spread
+        if states is not None and len(joules):
+            near = ~self._gaps(begin_ms, end_ms)
+            for state in np.unique(states[near]):
+                of = near & (states == state)
+                found[f"{state}_joules"] = self._sum(self._hour_of_end(end_ms[of]), joules[of])
 
     def _counted(self, begin_ms: Integers, end_ms: Integers, amounts: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Sums of the hours in which steps end, and which hours share a step that was a gap."""
         if not len(amounts):
             return self._unknown, np.zeros(self._count, "bool")
-        length = end_ms - begin_ms
-        gap = length > formulas.max_gap_seconds(float(np.median(length)) / 1000) * 1000
+        gap = self._gaps(begin_ms, end_ms)
         step, hour, part = self._pieces(begin_ms[gap], end_ms[gap])
         hours = np.concatenate((self._hour_of_end(end_ms[~gap]), hour))
         every = np.concatenate((amounts[~gap], amounts[gap][step] * part))
@@ -76,6 +84,12 @@ class Hours:
         spread = np.zeros(self._count, "bool")
         spread[shared[(shared >= 0) & (shared < self._count)]] = True
         return self._sum(hours, every), spread
+
+    @staticmethod
+    def _gaps(begin_ms: Integers, end_ms: Integers) -> NDArray[np.bool_]:
+        """Which steps are so long that nothing is known of the time between."""
+        length = end_ms - begin_ms
+        return np.asarray(length > formulas.max_gap_seconds(float(np.median(length)) / 1000) * 1000)
 
     def off_seconds(self, first_ms: int) -> None:
         """Account for the time without samples in hours that have some, from the entity's first sample on."""
@@ -85,8 +99,8 @@ class Hours:
 
     def rows(self, entity_id: int) -> list[tuple[object, ...]]:
         """One row for each hour that has something, in the order of the table's columns."""
-        joules, seconds, sources = self._chosen_energy()
-        sums = {**self._sums, "energy_joules": joules, "energy_seconds": seconds}
+        energy, sources = self._chosen_energy()
+        sums = {**self._sums, **energy}
         there = np.flatnonzero(~np.isnan(list(sums.values())).all(axis=0))
         columns = [np.nan_to_num(sums.pop("observed_seconds")).tolist()]
         for column in list(schema.account.c)[4:]:
@@ -101,16 +115,19 @@ class Hours:
             for hour in there.tolist()
         ]
 
-    def _chosen_energy(self) -> tuple[Floats, Floats, list[str | None]]:
+    def _chosen_energy(self) -> tuple[dict[str, Floats], list[str | None]]:
         """The counter's energy where it counted and agrees with the power samples, else theirs."""
-        joules, seconds, chosen = self._unknown, self._unknown, np.full(self._count, -1)
-        for source, (found, covered) in self._energy.items():
+        chosen = np.full(self._count, -1)
+        energy = {name: self._unknown for found in self._energy.values() for name in found}
+        for source, found in self._energy.items():
+            covered = found["energy_seconds"]
             use = covered > 0
             if source == "counter":
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    use &= formulas.counter_is_sane(found / covered, joules / seconds)
-            joules, seconds = np.where(use, found, joules), np.where(use, covered, seconds)
+                    power = energy["energy_joules"] / energy["energy_seconds"]
+                    use &= formulas.counter_is_sane(found["energy_joules"] / covered, power)
+            energy = {name: np.where(use, found.get(name, self._unknown), before) for name, before in energy.items()}
             chosen[use] = SOURCES.index(source)
             if source == "counter":
                 chosen[use & self._spread] = SOURCES.index("estimated")
-        return joules, seconds, [None if number < 0 else SOURCES[number] for number in chosen]
+        return energy, [None if number < 0 else SOURCES[number] for number in chosen]

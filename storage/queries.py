@@ -320,8 +320,10 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
     Returns:
         entity_id, bucket_at, bucket_seconds, observed_seconds, coverage_ratio; energy_joules as observed,
         energy_seconds (the time it covers) and energy_source (worst of its hours) for what uses energy;
-        active_seconds, parked_seconds, free_seconds and off_seconds (all the rest) for accelerators; the
-        increase of every counter for deployments. NaN: unknown. No row where nothing is accounted.
+        active_joules, parked_joules, free_joules (of that energy; what lies in gaps is of none) and the time
+        in each state, active_seconds, parked_seconds, free_seconds and off_seconds (all the rest), for
+        accelerators; the increase of every counter for deployments. NaN: unknown. No row where nothing is
+        accounted.
     """
     names = accounted.COLUMNS[family]
 

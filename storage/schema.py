@@ -200,6 +200,9 @@ account = Table(
     Column("energy_joules", Real),
     Column("energy_seconds", Real),  # the time that this energy covers
     Column("energy_source", Text),  # counter, node, integrated or estimated; of a day the worst of its hours
+    Column("active_joules", Real),  # of that energy; what lies in gaps is of no state
+    Column("parked_joules", Real),
+    Column("free_joules", Real),
     Column("active_seconds", Real),
     Column("parked_seconds", Real),
     Column("free_seconds", Real),

@@ -55,7 +55,7 @@ class Pair:
 
     def restart(self) -> None:
         self.latest = Latest("far", 10.0)
-        self.page = Page(self.latest, "0003")
+        self.page = Page(self.latest, "0004")
         self.began = self.at_ms / 1000 - 100
 
     def reader(self, host: str = "hub") -> ExportersSource:
@@ -330,7 +330,7 @@ def test_a_page_of_a_hub_has_the_same_rows_again(pair: Pair):
     pair.say(AcceleratorSample(key="G", observed_at_ms=pair.at_ms, power_watts=1 / 3))
     through_a_hub = pair.look()
     pair.latest = Latest("hub", 10.0)
-    pair.page = Page(pair.latest, "0003")
+    pair.page = Page(pair.latest, "0004")
     pair.source.close()
     pair.source = pair.reader("headquarters")
     pair.say(*through_a_hub)

@@ -154,7 +154,7 @@ def test_states_follow_the_server_and_the_look_back(store: Store):
         )
     ]
     for s in range(0, 3610, 10):
-        readings.append(gpu(s, processes=1, utilization_ratio=0.0))
+        readings.append(gpu(s, processes=1, utilization_ratio=0.0, power_watts=700.0 if s <= 900 else 100.0))
         at_ms = MIDNIGHT_MS + s * 1000
         running = 2.0 if s <= 600 else 0.0
         readings.append(DeploymentSample(key="d", observed_at_ms=at_ms, running_requests=running, waiting_requests=0.0))
@@ -163,6 +163,20 @@ def test_states_follow_the_server_and_the_look_back(store: Store):
     hour = next(row for row in rows(store) if row["active_seconds"])
     assert hour["active_seconds"] == pytest.approx(900)
     assert hour["parked_seconds"] == pytest.approx(2700)
+    assert hour["active_joules"] == pytest.approx(900 * 700)
+    assert hour["parked_joules"] == pytest.approx(2690 * 100 + 10 * 400)  # the step of the fall ends in it
+    assert hour["free_joules"] is None
+
+
+def test_energy_of_a_gap_is_of_no_state(store: Store):
+    """100 W throughout, nothing on it; not looked at for half an hour."""
+    seen = [*range(0, 910, 10), *range(2_700, 3_610, 10)]
+    store.write(*(gpu(s, energy_joules_total=s * 100.0, processes=0) for s in seen))
+    keep(store, hours=1.2)
+    (hour,) = rows(store)
+    assert hour["energy_joules"] == pytest.approx(360_000)
+    assert (hour["active_joules"], hour["parked_joules"]) == (None, None)
+    assert hour["free_joules"] == pytest.approx(180_000)
 
 
 def test_histograms_are_summed_by_hour_and_day(store: Store):
@@ -266,7 +280,8 @@ def test_buckets_of_any_width_add_up_to_their_hours(store: Store, edges: list[in
     for first, last, row in zip(edges, edges[1:], frame.to_dict("records"), strict=False):
         of = hours[first:last]
         assert row["bucket_seconds"] == (last - first) * 3600
-        for name in ("energy_joules", "energy_seconds", "observed_seconds", "parked_seconds", "free_seconds"):
+        of_states = ("parked_seconds", "free_seconds", "parked_joules", "free_joules")
+        for name in ("energy_joules", "energy_seconds", "observed_seconds", *of_states):
             known = [hour[name] for hour in of if hour[name] is not None]
             assert row[name] == pytest.approx(sum(known)) if known else pd.isna(row[name])
         assert row["off_seconds"] == pytest.approx(row["bucket_seconds"] - row["observed_seconds"], abs=1e-6)
