@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.formulas.unknown import per
 from core.units import JOULES_PER_KWH
 
 Floats = NDArray[np.floating[Any]]
@@ -120,6 +121,4 @@ def facility_kwh(joules: float, pue_ratio: float | None) -> float:
 
 def joules_per_token(joules: float | None, tokens: float | None) -> float | None:
     """Energy per token (J); ``None`` when a side is unknown or there were no tokens."""
-    if joules is None or not tokens:
-        return None
-    return joules / tokens
+    return per(joules, tokens)
