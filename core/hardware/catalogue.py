@@ -110,19 +110,19 @@ def match_cpu(model_name: str) -> CpuModel | None:
 @cache
 def accelerators() -> tuple[AcceleratorModel, ...]:
     """Every row of ``accelerators.csv``."""
-    return tuple(_accelerator(row) for row in _rows("accelerators.csv"))
+    return tuple(_accelerator(row) for row in rows("accelerators.csv"))
 
 
 @cache
 def cpus() -> tuple[CpuModel, ...]:
     """Every row of ``cpus.csv``."""
-    return tuple(_cpu(row) for row in _rows("cpus.csv"))
+    return tuple(_cpu(row) for row in rows("cpus.csv"))
 
 
 @cache
 def endpoints() -> tuple[HostedEndpoint, ...]:
     """Every row of ``endpoints.csv``."""
-    return tuple(_endpoint(row) for row in _rows("endpoints.csv"))
+    return tuple(_endpoint(row) for row in rows("endpoints.csv"))
 
 
 _SLICE = re.compile(r"\bMIG\b|-\d+[ABCQ]$")  # "… MIG 1g.10gb", "A100-40C"
@@ -134,7 +134,8 @@ def _plain_cpu_name(name: str) -> str:
     return " ".join(_CPU_FILLER.sub(" ", name).lower().split())
 
 
-def _rows(name: str) -> Iterator[dict[str, str]]:
+def rows(name: str) -> Iterator[dict[str, str]]:
+    """The lines of one of the CSV files beside this module, by column."""
     with files("core.hardware").joinpath(name).open(encoding="utf-8") as file:
         yield from csv.DictReader(file, strict=True)
 
