@@ -12,7 +12,9 @@ from analytics.allocation import Window, host_parts
 from analytics.costs import NO_TOKENS, CostFigures, DeploymentCost, unjoined
 from analytics.formulas.cost import electricity_usd, usd_per_million
 from analytics.formulas.energy import Quality, facility_kwh, joules_per_token, worst
-from analytics.prices import hourly_price
+from analytics.formulas.local_time import Span
+from analytics.formulas.unknown import per, product
+from analytics.prices import energy_price, hourly_price, site_of
 from core.settings import Settings
 from storage.engine import Store
 
@@ -124,28 +126,31 @@ def idle(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[
     window = Window.read(engine, start_ms, end_ms)
     ids = [int(i) for i in accelerators["entity_id"]]
     joules = efficiency.energy(engine, "accelerator", ids, start_ms, end_ms).set_index("entity_id")["energy_joules"]
-    site, found = settings.site, []
+    span, found = Span(start_ms, end_ms), []
     for row in accelerators.to_dict("records"):
         model = str(row["model"] or "")
-        price = hourly_price(settings.cost, "accelerator", model)
-        host = hourly_price(settings.cost, "host", str(row["host"]))
-        host_usd_per_hour = 0.0 if host is None else host.usd_per_hour / host_parts(window, str(row["host"]))
+        name = str(row["host"])
+        site = site_of(settings, name)
+        price = hourly_price(settings, "accelerator", model, name, end_ms - 1)
+        host = hourly_price(settings, "host", name, name, end_ms - 1)
+        host_part = 0.0 if host is None else per(host.usd_per_hour, host_parts(window, name))
         first_ms = int(row["first_seen_at"].timestamp() * 1000)
         hours = max(end_ms - max(start_ms, first_ms), 0) / MS_PER_HOUR
         used = joules.get(row["entity_id"])
         energy = None if used is None or pd.isna(used) else float(used)
-        kwh = None if energy is None else facility_kwh(energy, site.pue_ratio)
+        kwh = None if energy is None else facility_kwh(energy, site.place.pue_ratio)
+        usd_per_kwh = energy_price(settings, site, span).usd_per_kwh
         included = price is not None and not price.electricity_on_top
         found.append(
             Idle(
                 entity_id=int(row["entity_id"]),
                 key=str(row["key"]),
                 model=model,
-                host=str(row["host"]),
+                host=name,
                 hours=hours,
                 energy_joules=energy,
-                hardware_usd=None if price is None else (price.usd_per_hour + host_usd_per_hour) * hours,
-                electricity_usd=0.0 if included else electricity_usd(kwh, site.usd_per_kwh),
+                hardware_usd=None if price is None else product(_sum([price.usd_per_hour, host_part]), hours),
+                electricity_usd=0.0 if included else electricity_usd(kwh, usd_per_kwh),
             )
         )
     return found

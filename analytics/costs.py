@@ -6,6 +6,7 @@ the host. Who used what is ``analytics.allocation``; the arithmetic is ``analyti
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,9 @@ import pandas as pd
 from analytics.allocation import Use, Window, uses
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, facility_kwh, joules_per_token, worst
-from analytics.prices import HourlyPrice, hourly_price
+from analytics.formulas.local_time import Span
+from analytics.formulas.unknown import product
+from analytics.prices import HourlyPrice, energy_price, hourly_price, price_cuts, site_of
 from analytics.serving import are_gateways
 from core.settings import Settings
 from core.units import show, unit_of
@@ -74,12 +77,12 @@ class DeploymentCost(CostFigures):
 
 
 @dataclass(frozen=True, slots=True)
-class _Charge:
-    """The money of one use of one device (USD)."""
+class _Line:
+    """One line of the bill of one use of one device (USD); unknown for a ``reason`` only."""
 
-    hardware_usd: float | None
-    electricity_usd: float | None
+    usd: float | None
     reason: str
+    quality: Quality
     terms: tuple[Term, ...]
 
 
@@ -131,18 +134,21 @@ def _cost(
     observed_ratio: float,
 ) -> DeploymentCost:
     labels: dict[str, str] = entity["labels"]
-    charges = [_charge(use, settings) for use in used]
+    bills = [_bill(use, settings, window) for use in used]
+    lines = [*itertools.chain(*bills), *_changes(price_cuts(settings, window.start_ms, window.end_ms))]
     output = window.count(deployment_id, "generation_tokens_total")
     prompt = window.count(deployment_id, "prompt_tokens_total")
-    hardware = _sum([charge.hardware_usd for charge in charges])
-    electricity = _sum([charge.electricity_usd for charge in charges])
-    total = _sum([hardware, electricity])
+    hardware_usd = _sum([hardware.usd for hardware, _ in bills])
+    electricity_usd = _sum([electricity.usd for _, electricity in bills])
+    total = _sum([hardware_usd, electricity_usd])
     joules = _sum([use.joules for use in used])
     coverage = min([observed_ratio, *(use.coverage_ratio for use in used if use.joules is not None)])
     sparse = coverage < LEAST_COVERAGE
     per_output = None if sparse else output
     per_token = None if sparse or output is None or prompt is None else output + prompt
-    reasons = [charge.reason for charge in charges if charge.reason] or ([] if used else [NOT_JOINED])
+    reasons = [*filter(None, (hardware.reason or electricity.reason for hardware, electricity in bills))]
+    if not used:
+        reasons = [NOT_JOINED]
     if not reasons and sparse:
         reasons = [SPARSE]
     elif not reasons and not output:
@@ -157,8 +163,8 @@ def _cost(
         origin=used[-1].origin if used else "unjoined",
         output_tokens=output,
         prompt_tokens=prompt,
-        hardware_usd=hardware,
-        electricity_usd=electricity,
+        hardware_usd=hardware_usd,
+        electricity_usd=electricity_usd,
         total_usd=total,
         usd_per_million_output_tokens=formulas.usd_per_million(total, per_output),
         usd_per_million_tokens_blended=formulas.usd_per_million(total, per_token),
@@ -168,64 +174,75 @@ def _cost(
         energy_quality=Quality.MISSING if joules is None else worst(*(use.quality for use in used)),
         scope=", ".join(dict.fromkeys(use.scope for use in used)),
         coverage_ratio=coverage,
-        label=Quality.MISSING if total is None else worst(Quality.DERIVED, *_qualities(used, electricity)),
+        label=Quality.MISSING if total is None else worst(*(line.quality for line in lines)),
         reason="; ".join(dict.fromkeys(reasons)),
-        terms=tuple(dict.fromkeys(term for charge in charges for term in charge.terms)),
+        terms=tuple(dict.fromkeys(term for line in lines for term in line.terms)),
     )
 
 
-def _qualities(used: list[Use], electricity_usd: float | None) -> list[Quality]:
-    """Energy counts for the label only where it was paid for."""
-    return [use.quality for use in used] if electricity_usd else []
+def _changes(cuts: tuple[int, ...]) -> list[_Line]:
+    """What is to be known where prices changed within the window; it costs nothing by itself."""
+    term = Term("changes of prices", f"{len(cuts)} in the window", "those at its end stand for all of it")
+    return [_Line(0.0, "", Quality.ESTIMATED, (term,))] if cuts else []
 
 
-def _charge(use: Use, settings: Settings) -> _Charge:
-    device = None if use.family == "host" else hourly_price(settings.cost, "accelerator", use.model)
-    host = hourly_price(settings.cost, "host", use.host)
-    host_part = 1 / use.host_parts
+def _bill(use: Use, settings: Settings, window: Window) -> tuple[_Line, _Line]:
+    """Hardware and electricity of one use, at the prices that hold at the end of the window."""
+    last_ms = window.end_ms - 1
+    device = None if use.family == "host" else hourly_price(settings, "accelerator", use.model, use.host, last_ms)
+    host = hourly_price(settings, "host", use.host, use.host, last_ms)
     main = host if use.family == "host" else device
-    hours = use.hours * use.share
-    terms = [Term(f"{use.target}: hours", f"{use.hours:.4g} h x share {use.share:.1%}", f"joined by {use.origin}")]
-    hardware = None
-    if main is not None:
-        hardware = hours * (device.usd_per_hour if device else 0.0) + hours * host_part * (
-            host.usd_per_hour if host else 0.0
-        )
-        terms += [
-            _price_term(price, what)
-            for price, what in ((device, "accelerator"), (host, f"host x {host_part:.3g}"))
-            if price
-        ]
-    electricity, more = _electricity(use, settings, main)
-    reason = NO_PRICE if main is None else ""
-    if not reason and electricity is None:
-        reason = NO_ENERGY if use.joules is None else NO_TARIFF
-    return _Charge(hardware, electricity, reason, (*terms, *more))
+    return _hardware(use, main, device, host), _electricity(use, settings, main, Span(window.start_ms, window.end_ms))
 
 
-def _electricity(use: Use, settings: Settings, price: HourlyPrice | None) -> tuple[float | None, list[Term]]:
-    """Electricity (USD) on top of the hardware price; 0 where that price includes it."""
-    site = settings.site
+def _hardware(use: Use, main: HourlyPrice | None, device: HourlyPrice | None, host: HourlyPrice | None) -> _Line:
+    """What the device and its part of the host cost; unknown without a price of what it mainly runs on."""
+    hours, host_part = use.hours * use.share, 1 / use.host_parts
+    term = Term(f"{use.target}: hours", f"{use.hours:.4g} h x share {use.share:.1%}", f"joined by {use.origin}")
+    if main is None:
+        return _Line(None, NO_PRICE, Quality.DERIVED, (term,))
+    parts = ((device, "accelerator", 1.0), (host, f"host x {host_part:.3g}", host_part))
+    priced = [(price, what, part) for price, what, part in parts if price is not None]
+    return _Line(
+        _sum([product(hours, part, price.usd_per_hour) for price, _, part in priced]),
+        next((price.reason for price, _, _ in priced if price.reason), ""),
+        Quality.DERIVED,
+        (term, *(_price_term(price, what) for price, what, _ in priced)),
+    )
+
+
+def _electricity(use: Use, settings: Settings, price: HourlyPrice | None, span: Span) -> _Line:
+    """Electricity on top of the hardware price; 0 where that price includes it."""
     energy = Term(
         f"{use.target}: energy ({use.scope})",
         show(use.joules, unit_of("energy_joules")),
         f"{use.energy_label}, {use.quality.value}, observed {use.coverage_ratio:.0%}",
     )
     if price is not None and not price.electricity_on_top:
-        return 0.0, [energy, Term("electricity", "0 USD on top", "inside the hardware price")]
-    kwh = None if use.joules is None else facility_kwh(use.joules, site.pue_ratio)
-    tariff = "unknown" if site.usd_per_kwh is None else f"{site.usd_per_kwh:g} USD/kWh"
-    pue = "not given: cooling left out" if site.pue_ratio is None else f"{site.pue_ratio:g}"
-    terms = [
-        energy,
-        Term("electricity price", tariff, "settings: site.usd_per_kwh"),
-        Term("PUE", pue, "settings: site.pue_ratio"),
-    ]
-    return formulas.electricity_usd(kwh, site.usd_per_kwh), terms
+        inside = Term("electricity", "0 USD on top", "inside the hardware price")
+        return _Line(0.0, "", Quality.DERIVED, (energy, inside))
+    site = site_of(settings, use.host)
+    pue_ratio = site.place.pue_ratio
+    tariff = energy_price(settings, site, span)
+    kwh = None if use.joules is None else facility_kwh(use.joules, pue_ratio)
+    usd = formulas.electricity_usd(kwh, tariff.usd_per_kwh)
+    each = "unknown" if tariff.usd_per_kwh is None else f"{tariff.usd_per_kwh:.6g} USD/kWh"
+    pue = "not given: cooling left out" if pue_ratio is None else f"{pue_ratio:g}"
+    return _Line(
+        usd,
+        "" if usd is not None else NO_ENERGY if use.joules is None else tariff.reason or NO_TARIFF,
+        worst(use.quality, tariff.quality) if usd else Quality.DERIVED,  # energy counts only where it was paid for
+        (
+            energy,
+            Term("electricity price", each, tariff.source),
+            Term("PUE", pue, f"settings: {site.key}.pue_ratio"),
+        ),
+    )
 
 
 def _price_term(price: HourlyPrice, what: str) -> Term:
-    return Term(f"hardware price, {what}", f"{price.usd_per_hour:.6g} USD/h", price.source)
+    value = "unknown" if price.usd_per_hour is None else f"{price.usd_per_hour:.6g} USD/h"
+    return Term(f"hardware price, {what}", value, price.source)
 
 
 def _sum(parts: list[float | None]) -> float | None:

@@ -1,41 +1,256 @@
-"""Which price of the settings applies to a device, and what it makes per hour."""
+"""What the price book of the settings says at an instant, in USD. Where a rate is missing, the reason stands instead.
+
+A window over which a price changes is to be cut at ``price_cuts``: between two of them every answer is the same.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from datetime import date
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from analytics.formulas.cost import owned_usd_per_hour
-from core.settings import CostSettings, OwnedPrice, RentedPrice
+from analytics.formulas.energy import Quality
+from analytics.formulas.local_time import MIDNIGHT, Span, instant_ms, local
+from analytics.formulas.tariff import Band, Tariff, pieces
+from analytics.formulas.unknown import per
+from core.hardware.regions import Region, regions
+from core.prices import OwnedPrice, Price, RentedPrice
+from core.settings import Settings
+from core.sites import WEEKDAYS, Place, TariffVersion, matches
+
+NO_RATE = "no exchange rate for"
 
 
-@dataclass(frozen=True, slots=True)
+class Converted(NamedTuple):
+    """An amount in another currency and the day of the oldest rate used; ``None`` with the reason where one lacks."""
+
+    amount: float | None
+    rate_on: date | None = None
+    reason: str = ""
+
+    @property
+    def note(self) -> str:
+        """The rate's day, to stand behind a source; empty where no rate was needed."""
+        return f", at the exchange rate of {self.rate_on}" if self.rate_on else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HourlyPrice:
-    """Fixed cost per hour (USD/h) and whether electricity comes on top of it."""
+    """Fixed cost per hour (USD/h) and whether electricity comes on top of it; unknown for a ``reason`` only."""
 
-    usd_per_hour: float
+    usd_per_hour: float | None
     electricity_on_top: bool
     source: str
+    reason: str = ""
 
 
-def hourly_price(cost: CostSettings, applies_to: Literal["accelerator", "host"], name: str) -> HourlyPrice | None:
-    """The first price whose ``match`` is part of the device's name; ``None`` when no price was given."""
-    for index, price in enumerate(cost.hardware):
-        if price.applies_to == applies_to and price.match.casefold() in name.casefold():
-            return _hourly(price, f"settings: cost.hardware.{index} ({price.kind})")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectricityPrice:
+    """Tariff (USD/kWh at the meter) and the price of a month's highest demand; unknown for a ``reason`` only."""
+
+    tariff: Tariff | None
+    demand_usd_per_kw_month: float | None
+    source: str
+    quality: Quality
+    reason: str = ""
+
+
+class EnergyPrice(NamedTuple):
+    """Price of energy (USD/kWh) over a window; unknown for a ``reason``, or because none was given."""
+
+    usd_per_kwh: float | None
+    source: str
+    quality: Quality
+    reason: str = ""
+
+
+class GridFactor(NamedTuple):
+    """Emissions of electricity (g CO2e per kWh) by the location, and where that figure is from."""
+
+    grams_per_kwh: float
+    source: str
+    quality: Quality
+
+
+class SiteFound(NamedTuple):
+    """A site of the settings and the key that it stands at."""
+
+    key: str
+    place: Place
+
+
+def site_of(settings: Settings, host: str) -> SiteFound:
+    """The first site that names the host, else the one of all others."""
+    for index, site in enumerate(settings.site.other):
+        if any(matches(pattern, host) for pattern in site.hosts):
+            return SiteFound(f"site.other.{index}", site)
+    return SiteFound("site", settings.site)
+
+
+def to_currency(settings: Settings, amount: float, given: str, wanted: str, at_ms: int) -> Converted:
+    """An amount at the latest exchange rates known on the day of an instant.
+
+    Args:
+        settings: with the rates, all of them against USD.
+        amount: in the currency ``given``.
+        given: its currency, ISO 4217.
+        wanted: the currency to have it in.
+        at_ms: Unix ms; its day is that of the main site.
+    """
+    if given == wanted:
+        return Converted(amount)
+    day = local(at_ms, settings.site.zone).date()
+    dates = []
+    for currency, exponent in ((given, -1), (wanted, 1)):
+        if currency == "USD":
+            continue
+        known = [(rate.on, rate.per_usd) for rate in settings.cost.rate if rate.currency == currency and rate.on <= day]
+        if not known:
+            return Converted(None, reason=f"{NO_RATE} {currency}")
+        on, per_usd = max(known)
+        amount *= per_usd**exponent
+        dates.append(on)
+    return Converted(amount, min(dates))
+
+
+def hourly_price(
+    settings: Settings, applies_to: Literal["accelerator", "host"], name: str, host: str, at_ms: int
+) -> HourlyPrice | None:
+    """The first price that holds and whose ``match`` is part of the name; ``None`` when no price was given.
+
+    Args:
+        settings: with the prices.
+        applies_to: which level of prices to look at.
+        name: of the device or host.
+        host: where it is; its site's zone tells which day it is.
+        at_ms: Unix ms.
+    """
+    day = local(at_ms, site_of(settings, host).place.zone).date()
+    for index, price in enumerate(settings.cost.hardware):
+        if price.applies_to == applies_to and price.match.casefold() in name.casefold() and price.holds_on(day):
+            rate = to_currency(settings, 1.0, price.currency, "USD", at_ms)
+            return HourlyPrice(
+                usd_per_hour=None if rate.amount is None else _usd_per_hour(price, rate.amount),
+                electricity_on_top=isinstance(price, OwnedPrice) and not price.hosting_includes_electricity,
+                source=f"settings: cost.hardware.{index} ({price.kind}){rate.note}",
+                reason=rate.reason,
+            )
     return None
 
 
-def _hourly(price: RentedPrice | OwnedPrice, source: str) -> HourlyPrice:
+def _usd_per_hour(price: RentedPrice | OwnedPrice, usd: float) -> float:
+    """What a price makes per hour (USD); ``usd`` is what one of its currency is worth."""
     if isinstance(price, RentedPrice):
-        return HourlyPrice(price.usd_per_hour, False, source)
-    fixed = owned_usd_per_hour(
-        capex_usd=price.capex_usd,
-        residual_usd=price.residual_usd,
+        return price.per_hour * usd
+    return owned_usd_per_hour(
+        capex_usd=price.capex * usd,
+        residual_usd=price.residual * usd,
         life_years=price.life_years,
         capital_cost_ratio=price.capital_cost_ratio,
         maintenance_ratio=price.maintenance_ratio,
-        hosting_usd_per_kw_month=price.hosting_usd_per_kw_month,
+        hosting_usd_per_kw_month=price.hosting_per_kw_month * usd,
         contracted_kilowatts=price.contracted_watts / 1000,
     )
-    return HourlyPrice(fixed, not price.hosting_includes_electricity, source)
+
+
+def tariff_at(settings: Settings, site: SiteFound, at_ms: int) -> ElectricityPrice | None:
+    """What electricity costs at a site, on average of its country where no price was given; ``None`` without either."""
+    key, place = site
+    if place.usd_per_kwh is not None:
+        return _flat(place, place.usd_per_kwh, f"settings: {key}.usd_per_kwh", Quality.MEASURED)
+    if place.tariff:
+        index = place.version_on(local(at_ms, place.zone).date())
+        if index is None:
+            return None
+        version = place.tariff[index]
+        rate = to_currency(settings, 1.0, version.currency, "USD", at_ms)
+        return ElectricityPrice(
+            tariff=None if rate.amount is None else Tariff(place.zone, _bands(version, rate.amount)),
+            demand_usd_per_kw_month=None if rate.amount is None else version.demand_per_kw_month * rate.amount,
+            source=f"settings: {key}.tariff.{index}{rate.note}",
+            quality=Quality.MEASURED,
+            reason=rate.reason,
+        )
+    region = _region(place)
+    if region is None or region.usd_per_kwh is None:
+        return None
+    source = f"default of {region.code}, {region.price_period}, {region.price_source}"
+    return _flat(place, region.usd_per_kwh, source, Quality.ESTIMATED)
+
+
+def energy_price(settings: Settings, site: SiteFound, span: Span) -> EnergyPrice:
+    """Price of energy that was used over a span, by the tariff at its end; of bands the mean, as if used evenly."""
+    price = tariff_at(settings, site, span.end_ms - 1)
+    if price is None:
+        return EnergyPrice(None, f"settings: {site.key}.usd_per_kwh", Quality.MISSING)
+    if price.tariff is None:
+        return EnergyPrice(None, price.source, Quality.MISSING, price.reason)
+    if len(price.tariff.bands) == 1:
+        return EnergyPrice(price.tariff.bands[0].usd_per_kwh, price.source, price.quality)
+    mean = _mean_usd_per_kwh(price.tariff, span)
+    return EnergyPrice(mean, f"{price.source}, mean of its bands by the hours they hold", Quality.ESTIMATED)
+
+
+@lru_cache(maxsize=256)  # every device of a site asks the same
+def _mean_usd_per_kwh(tariff: Tariff, span: Span) -> float | None:
+    return per(sum(piece.span.hours * piece.band.usd_per_kwh for piece in pieces(tariff, span)), span.hours)
+
+
+def _flat(place: Place, usd_per_kwh: float, source: str, quality: Quality) -> ElectricityPrice:
+    tariff = Tariff(place.zone, (Band(usd_per_kwh=usd_per_kwh),))
+    return ElectricityPrice(tariff=tariff, demand_usd_per_kw_month=0.0, source=source, quality=quality)
+
+
+def _bands(version: TariffVersion, usd: float) -> tuple[Band, ...]:
+    if version.per_kwh is not None:
+        return (Band(usd_per_kwh=version.per_kwh * usd),)
+    return tuple(
+        Band(
+            usd_per_kwh=band.per_kwh * usd,
+            begins=band.begins,
+            ends=band.ends,
+            weekdays=frozenset(map(WEEKDAYS.index, band.days)),
+        )
+        for band in version.band
+    )
+
+
+def grid_factor(site: SiteFound) -> GridFactor | None:
+    """Emissions of a site's electricity; its country's where none were given, ``None`` without either."""
+    key, place = site
+    if place.grid_gco2e_per_kwh is not None:
+        return GridFactor(place.grid_gco2e_per_kwh, f"settings: {key}.grid_gco2e_per_kwh", Quality.MEASURED)
+    region = _region(place)
+    if region is None:
+        return None
+    source = f"default of {region.code}, {region.grid_year}, {region.grid_source}"
+    note = f"; {region.notes}" if region.notes else ""
+    return GridFactor(region.grid_gco2e_per_kwh, source + note, Quality.ESTIMATED)
+
+
+def _region(place: Place) -> Region | None:
+    return None if place.country is None else regions()[place.country]
+
+
+def price_cuts(settings: Settings, start_ms: int, end_ms: int) -> tuple[int, ...]:
+    """Instants (Unix ms) inside a window at which a price, or the exchange rate of its currency, changes, in order."""
+    cost, main = settings.cost, settings.site
+    sites = (main, *main.other)
+    versions = [(version, site.zone) for site in sites for version in site.tariff]
+    terms = (*cost.hardware, *cost.hosted, *cost.overhead, *cost.contract)
+    currencies = {one.currency for one in (*terms, *(version for version, _ in versions))}
+    days = [(version.valid_from, zone) for version, zone in versions]
+    days += [(day, site.zone) for price in cost.hardware for day in _bounds(price) for site in sites]
+    days += [(day, main.zone) for price in (*cost.hosted, *cost.overhead) for day in _bounds(price)]
+    days += [
+        (day, main.zone) for one in cost.contract for day in (one.begins, one.ends, *(t.begins for t in one.tranche))
+    ]
+    days += [(rate.on, main.zone) for rate in cost.rate if rate.currency in currencies]
+    cuts = {instant_ms(day, MIDNIGHT, zone) for day, zone in days if day is not None}
+    return tuple(sorted(cut for cut in cuts if start_ms < cut < end_ms))
+
+
+def _bounds(price: Price) -> tuple[date | None, date | None]:
+    return price.valid_from, price.valid_to

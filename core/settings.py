@@ -14,18 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -35,20 +25,16 @@ from pydantic_settings import (
 )
 
 from core.errors import ConfigError
+from core.prices import CostSettings
+from core.section import Name, NotNegative, Number, Positive, Section, like
 from core.settings_error import PREFIX, Origins, one_line, unknown_key
+from core.sites import Site
 
 DEFAULT_FILE = "vatio.toml"
 FILE_VARIABLE = "VATIO_CONFIG"
 OTHER_VARIABLES = {FILE_VARIABLE, "VATIO_SAMPLES"}
 # Kubernetes and Docker links describe a service called "vatio" to every container beside it.
 _SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)$")
-
-
-def _number(value: object) -> object:
-    """``"10s"`` or ``true`` in a number's place is a slip worth naming; ``"10"`` is how the environment says 10."""
-    if isinstance(value, bool) or (isinstance(value, str) and not _is_number(value)):
-        raise ValueError("expected a plain number in the unit that the key names")
-    return value
 
 
 def _with_a_possible_port(url: str) -> str:
@@ -62,71 +48,21 @@ def _with_a_possible_port(url: str) -> str:
     return url
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _like(pattern: str, words: str) -> AfterValidator:
-    """Text of a certain form; the refusal says the form in words and does not repeat the text."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"expected {words}")
-        return text
-
-    return AfterValidator(check)
-
-
-_Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[_Number, Field(ge=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
 _URL_WORDS = "http://host:port or https://... without credentials or query"
-Url = Annotated[str, _like(r"https?://[^\s/?#@]+(/[^\s?#]*)?", _URL_WORDS), AfterValidator(_with_a_possible_port)]
-UrlPath = Annotated[str, _like(r"/[^\s?#]*", "a path that begins with / and has no query")]
+Url = Annotated[str, like(r"https?://[^\s/?#@]+(/[^\s?#]*)?", _URL_WORDS), AfterValidator(_with_a_possible_port)]
+UrlPath = Annotated[str, like(r"/[^\s?#]*", "a path that begins with / and has no query")]
 VariableName = Annotated[
-    str, _like(r"[A-Z][A-Z0-9_]*", "the NAME of an environment variable such as OPENAI_API_KEY, not the key itself")
+    str, like(r"[A-Z][A-Z0-9_]*", "the NAME of an environment variable such as OPENAI_API_KEY, not the key itself")
 ]
 
 
-class _Section(BaseModel):
-    """Base of every section: frozen, and no unknown key at any depth."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Site(_Section):
-    """Where the machine stands and what its electricity costs."""
-
-    name: Name = "this site"
-    time_zone: str = "UTC"
-    pue_ratio: Annotated[_Number, Field(ge=1, le=5)] | None = None
-    usd_per_kwh: NotNegative | None = None
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError("expected an IANA time zone such as America/Santiago")
-        return zone
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The reporting time zone."""
-        return ZoneInfo(self.time_zone)
-
-
-class StorageSettings(_Section):
+class StorageSettings(Section):
     """The database, how long it keeps what, and the spool that stands in for it."""
 
     url: str = "sqlite:///var/vatio.db"
-    keep_samples_days: Annotated[_Number, Field(ge=1)] = 400.0
-    keep_events_days: Annotated[_Number, Field(ge=1)] = 800.0
-    keep_ticks_days: Annotated[_Number, Field(ge=1)] = 30.0
+    keep_samples_days: Annotated[Number, Field(ge=1)] = 400.0
+    keep_events_days: Annotated[Number, Field(ge=1)] = 800.0
+    keep_ticks_days: Annotated[Number, Field(ge=1)] = 30.0
     spool_folder: Path | None = None
     spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
 
@@ -167,11 +103,11 @@ SourceName = Literal["nvidia", "amd", "cpu", "host", "serving", "exporters", "pr
 SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
 
 
-class CollectorSettings(_Section):
+class CollectorSettings(Section):
     """How often to look, and how long to wait."""
 
-    interval_seconds: Annotated[_Number, Field(ge=0.5, le=300)] = 10.0
-    slow_interval_seconds: Annotated[_Number, Field(ge=5, le=3600)] = 60.0
+    interval_seconds: Annotated[Number, Field(ge=0.5, le=300)] = 10.0
+    slow_interval_seconds: Annotated[Number, Field(ge=5, le=3600)] = 60.0
     deadline_seconds: Positive = 5.0
     disabled: tuple[SourceName, ...] = ()
     host_name: Name = Field(default_factory=socket.gethostname)
@@ -192,14 +128,16 @@ class CollectorSettings(_Section):
         return min(self.deadline_seconds, self.interval_seconds)
 
 
-class ServerTarget(_Section):
+class ServerTarget(Section):
     """An inference server to scrape, besides those found on loopback."""
 
     url: Url
     metrics_path: UrlPath = "/metrics"
     api_key_env: VariableName | None = None
     accelerators: tuple[Name, ...] = ()  # UUIDs, where process ids cannot tell
-    labels: dict[Name, Name] = {}  # pod, namespace, ... : who serves, as exporters of accelerators name it
+    labels: dict[Name, Name] = Field(
+        default_factory=dict
+    )  # pod, namespace, ... : who serves, as exporters of accelerators name it
 
 
 PRESETS: dict[str, tuple[float, float]] = {
@@ -217,7 +155,7 @@ PRESETS: dict[str, tuple[float, float]] = {
 """MLPerf Inference's limits of p99, seconds: TTFT and TPOT (mlcommons/inference, LoadGen's server scenario)."""
 
 
-class Objective(_Section):
+class Objective(Section):
     """What is promised of a model's latency: a share of requests within each limit."""
 
     model: Name  # part of the model's name, upper and lower case alike
@@ -225,7 +163,7 @@ class Objective(_Section):
     ttft_seconds: Positive | None = None
     tpot_seconds: Positive | None = None
     e2e_seconds: Positive | None = None
-    target_ratio: Annotated[_Number, Field(gt=0, lt=1)] = 0.99
+    target_ratio: Annotated[Number, Field(gt=0, lt=1)] = 0.99
 
     @field_validator("preset")
     @classmethod
@@ -248,7 +186,7 @@ class Objective(_Section):
         return {kind: limit for kind, limit in limits.items() if limit is not None}
 
 
-class ServingSettings(_Section):
+class ServingSettings(Section):
     """Inference servers."""
 
     discover: bool = True
@@ -261,7 +199,7 @@ class ServingSettings(_Section):
     objective: tuple[Objective, ...] = ()
 
 
-class ExporterTarget(_Section):
+class ExporterTarget(Section):
     """A metrics page about hardware: another Vatio, DCGM exporter, AMD's exporter, node_exporter, ..."""
 
     url: Url
@@ -270,7 +208,7 @@ class ExporterTarget(_Section):
     host: Name | None = None  # where the page does not tell; default: the URL's host
 
 
-class ExporterSettings(_Section):
+class ExporterSettings(Section):
     """Machines that are watched through the exporters they run."""
 
     target: tuple[ExporterTarget, ...] = ()
@@ -278,10 +216,10 @@ class ExporterSettings(_Section):
     max_body_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
 
 
-class ExpositionSettings(_Section):
+class ExpositionSettings(Section):
     """The daemon's own metrics page, for Prometheus and for other Vatios."""
 
-    listen: Annotated[str, _like(r"([\w.\-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", "host:port such as 127.0.0.1:9479")] = (
+    listen: Annotated[str, like(r"([\w.\-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", "host:port such as 127.0.0.1:9479")] = (
         "127.0.0.1:9479"
     )
     enabled: bool = True
@@ -306,7 +244,7 @@ class ExpositionSettings(_Section):
         return self
 
 
-class ProbeSettings(_Section):
+class ProbeSettings(Section):
     """One endpoint that is measured by sending it requests. Costs money where tokens do."""
 
     name: Name
@@ -315,9 +253,9 @@ class ProbeSettings(_Section):
     api_key_env: VariableName | None = None
     prompt: Annotated[str, Field(min_length=1, max_length=4000)] = "Count from one to ten."
     max_tokens: Annotated[int, Field(ge=1, le=512)] = 16
-    interval_seconds: Annotated[_Number, Field(ge=1)] = 300.0
-    jitter_ratio: Annotated[_Number, Field(ge=0, le=0.5)] = 0.1
-    timeout_seconds: Annotated[_Number, Field(gt=0, le=300)] = 30.0
+    interval_seconds: Annotated[Number, Field(ge=1)] = 300.0
+    jitter_ratio: Annotated[Number, Field(ge=0, le=0.5)] = 0.1
+    timeout_seconds: Annotated[Number, Field(gt=0, le=300)] = 30.0
     usd_per_million_input_tokens: NotNegative | None = None
     usd_per_million_output_tokens: NotNegative | None = None
     monthly_cap_usd: NotNegative | None = None
@@ -334,47 +272,6 @@ class ProbeSettings(_Section):
         if self.timeout_seconds > self.interval_seconds:
             raise ValueError("expected timeout_seconds <= interval_seconds")
         return self
-
-
-class RentedPrice(_Section):
-    """Hardware paid by the hour; its electricity is inside the rent."""
-
-    kind: Literal["rented"]
-    applies_to: Literal["accelerator", "host"]
-    match: str = ""
-    usd_per_hour: NotNegative
-
-
-class OwnedPrice(_Section):
-    """Hardware that was bought; electricity comes on top unless hosting includes it."""
-
-    kind: Literal["owned"]
-    applies_to: Literal["accelerator", "host"]
-    match: str = ""
-    capex_usd: NotNegative
-    residual_usd: NotNegative = 0.0
-    life_years: Positive = 4.0
-    capital_cost_ratio: Annotated[_Number, Field(ge=0, le=1)] = 0.0
-    maintenance_ratio: Annotated[_Number, Field(ge=0, le=1)] = 0.0
-    hosting_usd_per_kw_month: NotNegative = 0.0
-    contracted_watts: NotNegative = 0.0
-    hosting_includes_electricity: bool = False
-
-    @model_validator(mode="after")
-    def _residual_below_capex(self) -> Self:
-        if self.residual_usd > self.capex_usd:
-            raise ValueError("expected residual_usd <= capex_usd")
-        return self
-
-
-HardwarePrice = Annotated[RentedPrice | OwnedPrice, Field(discriminator="kind")]
-
-
-class CostSettings(_Section):
-    """Prices. Without any, pages show energy and J per token and ask for a price."""
-
-    output_weight_ratio: Positive = 4.0
-    hardware: tuple[HardwarePrice, ...] = ()
 
 
 class Settings(BaseSettings):

@@ -36,6 +36,7 @@ _EXPECTED = {
     "string_type": "text in quotes",
     "string_too_short": "at least {min_length} character",
     "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length} entry",
     "path_type": "a path in quotes",
     "tuple_type": "a list",
     "model_type": "a table of keys",

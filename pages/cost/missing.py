@@ -37,7 +37,7 @@ def price(costs: Sequence[DeploymentCost]) -> None:
     with st.container(border=True):
         st.markdown(":material/sell: **Set a price.** Add this to `vatio.toml`, with your own numbers, and restart:")
         st.code("\n".join(_snippet(bool(hardware))), language="toml")
-        st.caption('Bought hardware: kind = "owned" with capex_usd and life_years; see vatio.example.toml.')
+        st.caption('Bought hardware: kind = "owned" with capex and life_years; see vatio.example.toml.')
 
 
 def _snippet(hardware: bool) -> list[str]:
@@ -49,7 +49,7 @@ def _snippet(hardware: bool) -> list[str]:
                 'kind = "rented"',
                 f'applies_to = "{"accelerator" if model else "host"}"',
                 f"match = {json.dumps(model, ensure_ascii=False)}  # part of the name",
-                "usd_per_hour = 2.50  # your price",
+                "per_hour = 2.50  # your price, USD unless you add a currency",
                 "",
             ]
     return [*lines, "[site]", "usd_per_kwh = 0.12  # your tariff; only for hardware that you own"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analytics.costs import NO_ENERGY, NO_PRICE, NO_TARIFF, NO_TOKENS, NOT_JOINED, SPARSE
+from analytics.prices import NO_RATE
 from pages.shared import loaders
 from pages.shared.filters import View
 
@@ -39,4 +40,5 @@ def reasons(sources: tuple[str, ...], view: View) -> tuple[str, str]:
 
 def cost_reason(reason: str) -> str:
     """Why a cost or a price per token is missing, in the few words that fit in its place."""
-    return next((said for full, said in _COST.items() if full in reason), "unknown")
+    unknown_rate = next((part for part in reason.split("; ") if part.startswith(NO_RATE)), "unknown")
+    return next((said for full, said in _COST.items() if full in reason), unknown_rate)

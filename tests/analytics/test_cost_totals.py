@@ -132,7 +132,7 @@ def _half_an_hour(store: Store) -> list[AcceleratorSample]:
 
 def test_the_idle_accelerator_of_the_simulated_host_has_its_price(store: Store):
     seen = _half_an_hour(store)
-    hardware = [{"kind": "owned", "applies_to": "accelerator", "match": "H100", "capex_usd": 35_040, "life_years": 4}]
+    hardware = [{"kind": "owned", "applies_to": "accelerator", "match": "H100", "capex": 35_040, "life_years": 4}]
     priced = Settings(cost={"hardware": hardware}, site={"usd_per_kwh": 0.36})  # type: ignore[arg-type]
     (idle,) = cost_totals.idle(store.reader, priced, seen[0].observed_at_ms, seen[-1].observed_at_ms + 10_000)
     assert idle.key == seen[0].key

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, time
 
 import pytest
 
@@ -25,9 +26,9 @@ STEP_MS = 60_000
 END_MS = START_MS + HOUR_MS
 WATTS = 500.0
 
-RENTED = {"kind": "rented", "applies_to": "accelerator", "match": "H100", "usd_per_hour": 2.0}
-OWNED = {"kind": "owned", "applies_to": "accelerator", "capex_usd": 35_040.0, "life_years": 4}  # 1 USD/h
-HOST = {"kind": "rented", "applies_to": "host", "usd_per_hour": 0.8}
+RENTED = {"kind": "rented", "applies_to": "accelerator", "match": "H100", "per_hour": 2.0}
+OWNED = {"kind": "owned", "applies_to": "accelerator", "capex": 35_040.0, "life_years": 4}  # 1 USD/h
+HOST = {"kind": "rented", "applies_to": "host", "per_hour": 0.8}
 
 
 def settings(*hardware: dict[str, object], **site: object) -> Settings:
@@ -181,7 +182,7 @@ def test_a_server_without_accelerator_pays_for_the_host_and_its_cpu_packages(sto
         for s in range(2)
         for n in range(61)
     ]
-    owned_host = {"kind": "owned", "applies_to": "host", "capex_usd": 35_040.0}
+    owned_host = {"kind": "owned", "applies_to": "host", "capex": 35_040.0}
     host = Entity(observed_at_ms=START_MS, family="host", key="box", host="box")
     found = costs(
         store,
@@ -304,3 +305,40 @@ def test_several_deployments_on_one_card_and_over_hosts_share_all_of_it_once(sto
     )
     assert sum(one.total_usd or 0 for one in found.values()) == pytest.approx(2 * (2.0 + 0.8))
     assert sum(one.energy_joules or 0 for one in found.values()) == pytest.approx(2 * WATTS * 59 * 60, rel=0.02)
+
+
+def test_electricity_is_that_of_the_site_where_the_device_stands(store: Store):
+    """The main site has a price and a PUE of its own, which are not for this host."""
+    edge = {"name": "edge", "hosts": ["bo*"], "usd_per_kwh": 0.5, "pue_ratio": 2.0}
+    site = settings(OWNED, usd_per_kwh=0.1, pue_ratio=1.1, other=[edge])
+    found = costs(store, site, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))["m"]
+    assert found.electricity_usd == pytest.approx(found.energy_joules / 3.6e6 * 2.0 * 0.5)
+    assert {"settings: site.other.0.usd_per_kwh", "settings: site.other.0.pue_ratio"} <= {t.source for t in found.terms}
+
+
+def test_the_price_of_a_country_makes_an_estimate_and_says_so(store: Store):
+    site = settings(OWNED, country="CL")
+    found = costs(store, site, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))["m"]
+    assert found.electricity_usd == pytest.approx(found.energy_joules / 3.6e6 * 0.166)
+    assert found.label is Quality.ESTIMATED
+    assert any(term.source.startswith("default of CL, 2023-2026 average") for term in found.terms)
+
+
+def test_a_price_without_an_exchange_rate_is_unknown_and_says_which(store: Store):
+    site = settings(OWNED | {"currency": "CLP"}, usd_per_kwh=0.1)
+    found = costs(store, site, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))["m"]
+    assert (found.hardware_usd, found.total_usd, found.reason) == (None, None, "no exchange rate for CLP")
+    assert found.electricity_usd is not None
+
+
+def test_a_price_that_changes_in_the_window_makes_an_estimate_and_says_so(store: Store):
+    day = datetime.fromtimestamp(END_MS / 1000, UTC).date()
+    start_ms = round(datetime.combine(day, time(), UTC).timestamp() * 1000) - HOUR_MS
+    old, new = RENTED | {"valid_to": str(day)}, RENTED | {"valid_from": str(day), "per_hour": 3.0}
+    store.write(*accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))
+    (found,) = deployment_costs(store.reader, settings(old, new), start_ms, END_MS)
+    assert found.hardware_usd == pytest.approx(3.0)
+    assert found.label is Quality.ESTIMATED
+    assert ("changes of prices", "1 in the window") in {(term.name, term.value) for term in found.terms}
+    (after,) = deployment_costs(store.reader, settings(old, new), START_MS, END_MS)
+    assert "changes of prices" not in {term.name for term in after.terms}

@@ -13,7 +13,7 @@ from tests.pages.conftest import Open
 from tests.pages.databases import BOUNDS, DEPLOYMENT, HOST, HOSTILE
 
 COMPARE = "serving/compare"
-PRICES = '[[cost.hardware]]\nkind = "rented"\napplies_to = "accelerator"\nmatch = "H100"\nusd_per_hour = 2.0'
+PRICES = '[[cost.hardware]]\nkind = "rented"\napplies_to = "accelerator"\nmatch = "H100"\nper_hour = 2.0'
 HOSTED = (
     '[[probe]]\nname = "fast"\nurl = "https://api.test/v1"\nmodel = "big"\nmonthly_cap_usd = 1.0\n'
     "usd_per_million_input_tokens = 0.5\nusd_per_million_output_tokens = 3.0"

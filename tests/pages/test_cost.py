@@ -23,7 +23,7 @@ OWNED = """
 kind = "owned"
 applies_to = "accelerator"
 match = "H100"
-capex_usd = 35040
+capex = 35040
 life_years = 4
 """
 RENTED = """
@@ -31,7 +31,7 @@ RENTED = """
 kind = "rented"
 applies_to = "accelerator"
 match = "H100"
-usd_per_hour = 2.0
+per_hour = 2.0
 """
 TARIFF = "usd_per_kwh = 0.36\npue_ratio = 1.0\n"  # follows [site], the last section of the fixture
 TOKENS_PER_SECOND = 250  # of the fixture's deployment
@@ -85,6 +85,21 @@ def test_owned_hardware_and_electricity_add_up_to_the_cost(full: Path, open_page
     assert row["total_usd"] == pytest.approx(lines["Cost of the deployments"])
     assert row["usd_per_million_output_tokens"] == pytest.approx(row["total_usd"] / row["output_tokens"] * 1e6)
     assert metric(test, "Cost") == f"{row['total_usd']:.4f} USD"
+
+
+def test_a_currency_without_a_rate_is_named_where_money_would_stand(full: Path, open_page: Open):
+    configure(full, RENTED + 'currency = "CLP"\n')
+    test = open_page(TOKENS)
+    assert metric(test, "Cost") == "no exchange rate for CLP"
+    assert "No price per token (no exchange rate for CLP)" in said(test)
+
+
+def test_the_price_of_a_country_is_shown_as_the_default_it_is(full: Path, open_page: Open):
+    configure(full, 'country = "CL"\n' + OWNED)
+    test = open_page(TOKENS)
+    assert metric(test, "Cost").endswith(" USD")
+    inputs = [one.value["From"] for one in test.dataframe if "From" in one.value]
+    assert any(column.str.startswith("default of CL, 2023-2026 average").any() for column in inputs)
 
 
 def test_the_unit_price_is_the_one_computed_by_hand(full: Path, open_page: Open):

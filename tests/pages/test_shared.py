@@ -19,7 +19,8 @@ from streamlit.testing.v1 import AppTest
 
 from core.errors import StoreError
 from core.readings import Throttle
-from core.settings import CollectorSettings, Settings, Site
+from core.settings import CollectorSettings, Settings
+from core.sites import Site
 from core.units import unit_of
 from pages.shared import loaders, store, words
 from pages.shared.columns import configured
