@@ -350,6 +350,19 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
     return answer[["entity_id", "bucket_at", "bucket_seconds", "coverage_ratio", *names]]
 
 
+def accounted_until(engine: Engine) -> pd.Series[int]:
+    """End of the last hour that each entity has an account of (Unix ms), by entity_id."""
+    table = schema.account.c
+    statement = (
+        select(table.entity_id, (func.max(table.start_ms) + HOUR_MS).label("until_ms"))
+        .where(table.hours == 1)
+        .group_by(table.entity_id)
+    )
+    with engine.connect() as connection:
+        found = dict(map(tuple, connection.execute(statement)))
+    return pd.Series(found, dtype="int64", name="until_ms")
+
+
 def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:
     """Which accounts together fill the buckets: hours that one covers, widest first -> starts."""
     starts: dict[int, list[int]] = {width: [] for width in (*accounted.SUMS, 1)}

@@ -1,0 +1,237 @@
+"""The bill of a window, device by device and hour by hour, and who answers for it.
+
+Quantities come from ``analytics.device_hours``, prices from the price book as it was at the beginning of each hour;
+an hour's energy is taken for evenly spread where a tariff changes within it. Four lines make the bill: hardware,
+electricity while active, electricity while idle, and overhead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analytics import prices
+from analytics.device_hours import DeviceHours
+from analytics.formulas.commitment import HOURS_PER_MONTH
+from analytics.formulas.energy import Quality
+from analytics.formulas.local_time import MS_PER_HOUR, Span, local
+from analytics.formulas.tariff import Tariff, pieces
+from core.settings import Settings
+from core.units import JOULES_PER_KWH
+
+LINES = ("hardware_usd", "electricity_active_usd", "electricity_idle_usd", "overhead_usd")
+ENERGIES = ("active_kwh", "idle_kwh")
+NO_PRICE, NO_TARIFF, NO_ENERGY = "no hardware price", "no electricity price", "no energy reading"
+
+Floats = NDArray[np.float64]
+Key = Literal["site", "host", "vendor", "model", "name"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A priced window.
+
+    rows: device_id, hour_ms, there_ratio, covered_ratio, active_kwh and idle_kwh at the meter (cooling included where
+        the site has a PUE), the four ``LINES`` (USD; NaN: unknown), ``reason`` for an unknown one, and is_estimated.
+    devices: those of ``of`` and the site of each.
+    overhead_usd: of the whole window, also of hours without a device, which no row can carry.
+    sources: where prices and energy factors are from, in the order in which they were first used.
+    """
+
+    of: DeviceHours
+    rows: pd.DataFrame
+    devices: pd.DataFrame
+    overhead_usd: float | None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """What devices cost (USD) and used over a window. ``None``: unknown, and ``missing`` says of what and why."""
+
+    hardware_usd: float | None
+    electricity_active_usd: float | None
+    electricity_idle_usd: float | None
+    overhead_usd: float | None
+    active_kwh: float | None
+    idle_kwh: float | None
+    covered_ratio: float
+    quality: Quality
+    missing: tuple[tuple[str, str], ...]
+
+    @property
+    def total_usd(self) -> float | None:
+        """The four lines together."""
+        lines = [getattr(self, line) for line in LINES]
+        return None if None in lines else sum(lines)
+
+
+class _Priced(NamedTuple):
+    """What holds for a device from one change of prices to the next."""
+
+    usd_per_hour: float
+    electricity_on_top: bool
+    reason: str
+    pue_ratio: float
+    tariff: Tariff | None
+    is_estimated: bool
+    sources: tuple[str, ...]
+
+
+def ledger(of: DeviceHours, settings: Settings) -> Ledger:
+    """Put the prices of the settings on what devices did."""
+    hours = of.hours
+    hour_ms = hours["hour_ms"].to_numpy()
+    edges = [of.start_ms, *prices.price_cuts(settings, of.start_ms, of.end_ms), of.end_ms]
+    stretch = np.searchsorted(edges, hour_ms, side="right") - 1
+    per_hour, pue, tariff = (np.full(len(hours), np.nan) for _ in range(3))
+    on_top, estimated = np.ones(len(hours), "bool"), np.zeros(len(hours), "bool")
+    reasons = np.full(len(hours), "", dtype=object)
+    sources: dict[str, None] = {}
+    devices = of.devices.to_dict("index")
+    stretches: Any = hours.groupby([hours["device_id"], stretch]).indices
+    for (device_id, number), these in stretches.items():
+        priced = _price(settings, devices[device_id], edges[number])
+        per_hour[these], pue[these], on_top[these] = priced.usd_per_hour, priced.pue_ratio, priced.electricity_on_top
+        reasons[these], estimated[these] = priced.reason, priced.is_estimated
+        sources |= dict.fromkeys(priced.sources)
+        if priced.tariff is not None:
+            tariff[these] = _usd_per_kwh(priced.tariff, hour_ms[these])
+    kwh = {name: hours[f"{name}_joules"].to_numpy() / JOULES_PER_KWH * pue for name in ("active", "idle")}
+    rows = hours[["device_id", "hour_ms", "there_ratio", "covered_ratio"]].assign(
+        **{f"{name}_kwh": used for name, used in kwh.items()},
+        hardware_usd=per_hour * hours["there_ratio"].to_numpy(),
+        **{f"electricity_{name}_usd": np.where(on_top, used * tariff, 0.0) for name, used in kwh.items()},
+        reason=_reasons(reasons, on_top, tariff, hours),
+        is_estimated=estimated | hours["is_filled"].to_numpy(),
+    )
+    by_hour = _overhead(settings, of.start_ms, of.end_ms)
+    rows["overhead_usd"] = _shared_out(rows, by_hour, of.start_ms)
+    sources |= {f"settings: cost.overhead.{number}": None for number in range(len(settings.cost.overhead))}
+    sites = [prices.site_of(settings, host).place.name for host in of.devices["host"]]
+    overhead = None if np.isnan(by_hour).any() else float(by_hour.sum())
+    return Ledger(of, rows, of.devices.assign(site=sites), overhead, tuple(sources))
+
+
+def _price(settings: Settings, device: Mapping[Hashable, Any], at_ms: int) -> _Priced:
+    """The device's own price with its part of the host's, and its electricity."""
+    host, is_card = str(device["host"]), device["family"] == "accelerator"
+    own = prices.hourly_price(settings, "accelerator", str(device["model"]), host, at_ms) if is_card else None
+    around = prices.hourly_price(settings, "host", host, host, at_ms)
+    site = prices.site_of(settings, host)
+    electricity = prices.tariff_at(settings, site, at_ms)
+    known = [(price, part) for price, part in ((own, 1.0), (around, 1 / int(device["host_parts"]))) if price]
+    usd = [np.nan if price.usd_per_hour is None else price.usd_per_hour * part for price, part in known]
+    on_top = known[0][0].electricity_on_top if known else True
+    reason = next((price.reason for price, _ in known if price.reason), "") if known else NO_PRICE
+    if not reason and on_top and electricity is not None:
+        reason = electricity.reason
+    used = [price.source for price, _ in known]
+    if on_top and electricity is not None:
+        used.append(electricity.source)
+    return _Priced(
+        usd_per_hour=sum(usd) if usd else np.nan,
+        electricity_on_top=on_top,
+        reason=reason,
+        pue_ratio=site.place.pue_ratio or 1.0,
+        tariff=None if electricity is None else electricity.tariff,
+        is_estimated=on_top and electricity is not None and electricity.quality is Quality.ESTIMATED,
+        sources=tuple(used),
+    )
+
+
+def _usd_per_kwh(tariff: Tariff, hour_ms: NDArray[np.int64]) -> Floats:
+    """Mean price of each hour, weighted by the seconds that its bands hold."""
+    if len(tariff.bands) == 1:
+        return np.full(len(hour_ms), tariff.bands[0].usd_per_kwh)
+    first, last = int(hour_ms.min()), int(hour_ms.max()) + MS_PER_HOUR
+    mean = np.zeros((last - first) // MS_PER_HOUR)
+    for span, band in pieces(tariff, Span(first, last)):
+        for number in range((span.start_ms - first) // MS_PER_HOUR, -(-(span.end_ms - first) // MS_PER_HOUR)):
+            begin_ms = first + number * MS_PER_HOUR
+            inside = min(span.end_ms, begin_ms + MS_PER_HOUR) - max(span.start_ms, begin_ms)
+            mean[number] += band.usd_per_kwh * inside / MS_PER_HOUR
+    return mean[(hour_ms - first) // MS_PER_HOUR]
+
+
+def _reasons(
+    reasons: NDArray[np.object_], on_top: NDArray[np.bool_], tariff: Floats, hours: pd.DataFrame
+) -> NDArray[np.object_]:
+    """Why a line is unknown: what the price book lacks first, then what the driver does."""
+    unread = hours["energy_joules"].isna().to_numpy()
+    for missing, reason in ((on_top & np.isnan(tariff), NO_TARIFF), (on_top & unread, NO_ENERGY)):
+        reasons = np.where(missing & (reasons == ""), reason, reasons)
+    return reasons
+
+
+def _overhead(settings: Settings, start_ms: int, end_ms: int) -> Floats:
+    """Overhead (USD) of every hour of a window; NaN where a currency has no exchange rate."""
+    edges = [start_ms, *prices.price_cuts(settings, start_ms, end_ms), end_ms]
+    stretch = np.searchsorted(edges, np.arange(start_ms, end_ms, MS_PER_HOUR), side="right") - 1
+    per_hour = np.zeros(len(edges) - 1)
+    for number, at_ms in enumerate(edges[:-1]):
+        day = local(at_ms, settings.site.zone).date()
+        for one in settings.cost.overhead:
+            if one.holds_on(day):
+                usd = prices.to_currency(settings, one.per_month / HOURS_PER_MONTH, one.currency, "USD", at_ms).amount
+                per_hour[number] += np.nan if usd is None else usd
+    return per_hour[stretch]
+
+
+def _shared_out(rows: pd.DataFrame, by_hour: Floats, start_ms: int) -> Floats:
+    """Overhead of each hour by what devices cost directly in it; alike where that is not known."""
+    direct = rows["hardware_usd"] + rows["electricity_active_usd"].fillna(0) + rows["electricity_idle_usd"].fillna(0)
+    by = rows["hour_ms"]
+    is_known = direct.notna().groupby(by).transform("all") & (direct.groupby(by).transform("sum") > 0)
+    weight = direct.where(is_known, rows["there_ratio"])
+    number = (by.to_numpy(dtype="int64") - start_ms) // MS_PER_HOUR
+    return np.asarray(weight / weight.groupby(by).transform("sum") * by_hour[number])
+
+
+def bill(of: Ledger) -> Bill:
+    """The whole window."""
+    one = _bill(of.rows.assign(part=1.0), of.devices)
+    return replace(one, overhead_usd=of.overhead_usd)
+
+
+def bills(of: Ledger, key: Key) -> dict[str, Bill]:
+    """A bill for each site, host, vendor, model or device."""
+    names = of.devices[key].reindex(of.rows["device_id"]).to_numpy()
+    return {str(name): _bill(rows.assign(part=1.0), of.devices) for name, rows in of.rows.groupby(names)}
+
+
+def deployment_bills(of: Ledger) -> dict[int, Bill]:
+    """A bill for each deployment, by the hours it held devices; ``IDLE_ID`` has what nobody held."""
+    parts = of.of.shares.rename(columns={"share": "part"}).merge(of.rows, on=["device_id", "hour_ms"])
+    return {int(str(i)): _bill(rows, of.devices) for i, rows in parts.groupby("deployment_id")}
+
+
+def _bill(rows: pd.DataFrame, devices: pd.DataFrame) -> Bill:
+    """Sum rows, each counted by its ``part``. Energy that was not seen is left out, and ``covered_ratio`` tells."""
+    part = rows["part"]
+    there = part * rows["there_ratio"]
+    unread = rows["active_kwh"].isna()
+    never = unread.groupby(rows["device_id"]).transform("all")
+    skipped = unread & ~never
+    sums: dict[str, float | None] = {}
+    for name in (*ENERGIES, *LINES):
+        amounts = part * (rows[name] if name in ("hardware_usd", "overhead_usd") else rows[name].where(~skipped, 0.0))
+        sums[name] = None if amounts.isna().any() else float(amounts.sum())
+    lacking = rows.loc[(rows["reason"] != "") & ((rows["reason"] != NO_ENERGY) | never), ["device_id", "reason"]]
+    missing = sorted({(_called(devices.loc[i]), str(reason)) for i, reason in set(map(tuple, lacking.to_numpy()))})
+    estimated = bool(rows["is_estimated"].any())
+    return Bill(
+        **sums,
+        covered_ratio=float((there * rows["covered_ratio"]).sum() / there.sum()) if there.sum() else 0.0,
+        quality=Quality.MISSING if missing else Quality.ESTIMATED if estimated else Quality.DERIVED,
+        missing=tuple(missing),
+    )
+
+
+def _called(device: pd.Series[Any]) -> str:
+    return f"{device['name']} on {device['host']}"
