@@ -7,11 +7,11 @@ are estimates of what a site really pays and emits. An empty cell is ``None``.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+
+from core.hardware.catalogue import rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,7 @@ class Region:
 @cache
 def regions() -> Mapping[str, Region]:
     """Every row of ``regions.csv`` by its code."""
-    with files("core.hardware").joinpath("regions.csv").open(encoding="utf-8") as file:
-        return {row["code"]: _region(row) for row in csv.DictReader(file, strict=True)}
+    return {row["code"]: _region(row) for row in rows("regions.csv")}
 
 
 def _region(row: Mapping[str, str]) -> Region:
