@@ -6,6 +6,7 @@ accelerator, or the CPUs of a host on which deployments run. Slices of a card ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -98,11 +99,11 @@ def _devices(entities: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
 
 
 def _there(
-    devices: pd.DataFrame, entities: pd.DataFrame, until_ms: pd.Series[int], start_ms: int, end_ms: int
+    devices: pd.DataFrame, entities: pd.DataFrame, until_ms: Mapping[int, int], start_ms: int, end_ms: int
 ) -> pd.DataFrame:
     """A row for every hour from a device's first sign of life to its last; silent hours between them count."""
     first = queries.epoch_ms(entities.loc[devices.index, "first_seen_at"]).to_numpy()
-    last = until_ms.reindex(devices.index).fillna(0).to_numpy()
+    last = np.array([until_ms.get(int(i), 0) for i in devices.index], dtype="int64")
     hours = np.arange(start_ms, end_ms, MS_PER_HOUR)
     begins = np.maximum(first[:, None], hours[None, :])
     ends = np.minimum(last[:, None], hours[None, :] + MS_PER_HOUR)

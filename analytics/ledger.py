@@ -8,7 +8,7 @@ electricity while active, electricity while idle, and overhead.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,14 +39,12 @@ class Ledger:
     rows: device_id, hour_ms, there_ratio, covered_ratio, active_kwh and idle_kwh at the meter (cooling included where
         the site has a PUE), the four ``LINES`` (USD; NaN: unknown), ``reason`` for an unknown one, and is_estimated.
     devices: those of ``of`` and the site of each.
-    overhead_usd: of the whole window, also of hours without a device, which no row can carry.
     sources: where prices and energy factors are from, in the order in which they were first used.
     """
 
     of: DeviceHours
     rows: pd.DataFrame
     devices: pd.DataFrame
-    overhead_usd: float | None
     sources: tuple[str, ...]
 
 
@@ -114,8 +112,7 @@ def ledger(of: DeviceHours, settings: Settings) -> Ledger:
     rows["overhead_usd"] = _shared_out(rows, by_hour, of.start_ms)
     sources |= {f"settings: cost.overhead.{number}": None for number in range(len(settings.cost.overhead))}
     sites = [prices.site_of(settings, host).place.name for host in of.devices["host"]]
-    overhead = None if np.isnan(by_hour).any() else float(by_hour.sum())
-    return Ledger(of, rows, of.devices.assign(site=sites), overhead, tuple(sources))
+    return Ledger(of, rows, of.devices.assign(site=sites), tuple(sources))
 
 
 def _price(settings: Settings, device: Mapping[Hashable, Any], at_ms: int) -> _Priced:
@@ -184,7 +181,10 @@ def _overhead(settings: Settings, start_ms: int, end_ms: int) -> Floats:
 
 
 def _shared_out(rows: pd.DataFrame, by_hour: Floats, start_ms: int) -> Floats:
-    """Overhead of each hour by what devices cost directly in it; alike where that is not known."""
+    """Overhead of each hour by what devices cost directly in it; alike where that is not known.
+
+    An hour in which no device was there has nobody to carry it and is in no bill.
+    """
     direct = rows["hardware_usd"] + rows["electricity_active_usd"].fillna(0) + rows["electricity_idle_usd"].fillna(0)
     by = rows["hour_ms"]
     is_known = direct.notna().groupby(by).transform("all") & (direct.groupby(by).transform("sum") > 0)
@@ -195,8 +195,7 @@ def _shared_out(rows: pd.DataFrame, by_hour: Floats, start_ms: int) -> Floats:
 
 def bill(of: Ledger) -> Bill:
     """The whole window."""
-    one = _bill(of.rows.assign(part=1.0), of.devices)
-    return replace(one, overhead_usd=of.overhead_usd)
+    return _bill(of.rows.assign(part=1.0), of.devices)
 
 
 def bills(of: Ledger, key: Key) -> dict[str, Bill]:

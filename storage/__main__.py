@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load(getattr(given, "config", None))
         from storage import commands as do  # after the settings: a wrong one is told at once
 
-        return do.COMMANDS[given.command](settings, given)
+        ended = do.COMMANDS[given.command](settings, given)
+        sys.stdout.flush()  # what is buffered may still not fit
+        return ended
     except ConfigError as exc:
         print(exc, file=sys.stderr)  # noqa: T201
         return 2
@@ -46,15 +48,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(exc, file=sys.stderr)  # noqa: T201
         return 3
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 0
     except OSError as exc:
+        if not exc.filename:
+            _write_no_more()
         where = exc.filename or "the output"
         print(f"{where} cannot be used ({exc.strerror or exc}): make room, or name another place", file=sys.stderr)  # noqa: T201
         return 3
     except KeyboardInterrupt:
         print("stopped; what was done stays, and nothing is half done", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _write_no_more() -> None:
+    """Send what is left in the buffers nowhere, since writing it when Python ends would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

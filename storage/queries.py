@@ -350,7 +350,7 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
     return answer[["entity_id", "bucket_at", "bucket_seconds", "coverage_ratio", *names]]
 
 
-def accounted_until(engine: Engine) -> pd.Series[int]:
+def accounted_until(engine: Engine) -> dict[int, int]:
     """End of the last hour that each entity has an account of (Unix ms), by entity_id."""
     table = schema.account.c
     statement = (
@@ -359,8 +359,7 @@ def accounted_until(engine: Engine) -> pd.Series[int]:
         .group_by(table.entity_id)
     )
     with engine.connect() as connection:
-        found = dict(map(tuple, connection.execute(statement)))
-    return pd.Series(found, dtype="int64", name="until_ms")
+        return {int(row.entity_id): int(row.until_ms) for row in connection.execute(statement)}
 
 
 def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:

@@ -55,7 +55,7 @@ def test_a_missing_tool_is_one_line_with_the_remedy(
 def test_a_command_that_fails_is_one_line_with_its_last_words(tmp_path: Path) -> None:
     log = tmp_path / "part.log"
     with pytest.raises(InstallError) as raised:
-        install._run(log, sys.executable, "-c", "print('compiling'); raise SystemExit('no space left')")
+        install._run(log, sys.executable, "-c", "print('compiling', flush=True); raise SystemExit('no space left')")
     assert "exit 1: no space left" in str(raised.value)
     assert str(log) in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -263,14 +263,15 @@ def test_a_file_without_our_tables_is_said_on_one_line(tmp_path: Path):
     )
 
 
-def test_an_output_that_is_full_is_said_on_one_line(tmp_path: Path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_said_on_one_line(tmp_path: Path, unbuffered: str):
     """Standard output is opened by the test: nothing that runs here knows the name of a device."""
     file = tmp_path / "vatio.db"
     with writing(file, host="box"):
         pass
     window = ["--from", "2025-01-01", "--to", "2025-01-02"]
     words = ["export", "--family", "cpu", *window, "--format", "csv", "--output", "-"]
-    env = {**os.environ, "VATIO_STORAGE__URL": f"sqlite:///{file}"}
+    env = {**os.environ, "VATIO_STORAGE__URL": f"sqlite:///{file}", "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "storage", *words]
         ended = subprocess.run(command, cwd=ROOT, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

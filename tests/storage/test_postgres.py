@@ -231,6 +231,7 @@ ASKED: dict[str, list[tuple[Any, ...]]] = {
     "device_processes": [(1,), (999,)],
     "assignments": [WINDOW, NEVER],
     "health": [(SINCE_MS,), (WINDOW[1],)],
+    "accounted_until": [()],
     "facts": [()],
     "store_size": [()],
     "newest_sample_at_ms": [()],
