@@ -34,8 +34,9 @@ class DeviceHours:
 
     devices: index device_id; name, family, host, vendor, model, host_parts.
     hours: device_id, hour_ms, there_ratio (part of the hour it existed), covered_ratio (of that time, by energy
-        readings; 0 where there are none), energy_joules, active_joules, idle_joules (NaN: unknown), with its part of
-        the host's CPU packages; is_filled (some of the energy stands for a gap within the hour).
+        readings; 0 where there are none), active_ratio (of that time, in which it worked; NaN: not seen),
+        energy_joules, active_joules, idle_joules (NaN: unknown), with its part of the host's CPU packages; is_filled
+        (some of the energy stands for a gap within the hour).
     shares: device_id, hour_ms, deployment_id, share: parts of the time it existed that sum to 1, ``IDLE_ID`` for what
         nobody held.
     work: deployment_id, hour_ms, prompt_tokens, cached_prompt_tokens, generation_tokens, succeeded_requests.
@@ -160,12 +161,16 @@ def _with_energy(
     found["idle_joules"] = found["energy_joules"] - found["active_joules"]
     found["covered_ratio"] = np.where(is_card, covered, np.where(part.notna(), 1.0, 0.0))
     found["is_filled"] = filled & is_card
+    found["active_ratio"] = (
+        (found["active_seconds"].fillna(0.0) / seconds).clip(upper=1.0).where(found["observed_seconds"] > 0)
+    )
     return found[
         [
             "device_id",
             "hour_ms",
             "there_ratio",
             "covered_ratio",
+            "active_ratio",
             "energy_joules",
             "active_joules",
             "idle_joules",

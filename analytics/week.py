@@ -1,0 +1,231 @@
+"""What one week was, in figures: the headline numbers of the weekly summary, before anything is said about them.
+
+A week runs from Monday 00:00 to Monday 00:00 in the zone of the main site, so it has 167, 168 or 169 hours. One that
+is not over, or not accounted for to its end, has the hours so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from analytics import prices
+from analytics.device_hours import IDLE_ID, DeviceHours, device_hours, whole_hours
+from analytics.formulas import change
+from analytics.formulas.carbon import operational_grams
+from analytics.formulas.cost import usd_per_million
+from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
+from analytics.formulas.latency import LEAST_FOR_P99
+from analytics.formulas.local_time import Span, iso_week
+from analytics.formulas.objectives import Between
+from analytics.formulas.unknown import per, total
+from analytics.latency import quantiles
+from analytics.ledger import Bill, Ledger, bill, deployment_bills, ledger
+from analytics.objectives import kept, objective_of
+from analytics.serving import are_gateways
+from core.readings import Latency
+from core.settings import Settings
+from storage import queries
+from storage.engine import Store
+
+CLEAR_RATIO = 0.05
+"""A change up to this is not called one (summary rule)."""
+WOBBLE_WEEKS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attainment:
+    """How one model's promise was kept over a week."""
+
+    model: str
+    target_ratio: float
+    attained: Between | None
+    requests: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Week:
+    """The figures of a week. ``None``: unknown, and ``bill.missing`` or the field's own rule says why."""
+
+    name: str
+    span: Span
+    hours: float
+    is_whole: bool
+    bill: Bill
+    idle: Bill | None
+    output_tokens: float | None
+    prompt_tokens: float | None
+    cached_prompt_tokens: float | None
+    requests: float | None
+    ttft_p95_seconds: float | None
+    tpot_p95_seconds: float | None
+    available_gpu_hours: float
+    allocated_gpu_hours: float
+    used_gpu_hours: float | None
+    operational_grams: float | None
+    grid_source: str
+    attainments: tuple[Attainment, ...]
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether enough was seen for a figure per token."""
+        return self.bill.covered_ratio >= LEAST_COVERAGE
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether totals are of less than the whole, since a part was not seen."""
+        return self.bill.covered_ratio < ENOUGH_COVERAGE
+
+    @property
+    def kwh(self) -> float | None:
+        """Energy at the meter, or of devices where no PUE is given."""
+        return total(self.bill.active_kwh, self.bill.idle_kwh)
+
+    @property
+    def usd_per_million_output_tokens(self) -> float | None:
+        """The whole bill over all output tokens."""
+        return usd_per_million(self.bill.total_usd, self.output_tokens) if self.is_observed else None
+
+    @property
+    def usd_per_million_tokens(self) -> float | None:
+        """The whole bill over prompt and output tokens together."""
+        tokens = total(self.output_tokens, self.prompt_tokens)
+        return usd_per_million(self.bill.total_usd, tokens) if self.is_observed else None
+
+    @property
+    def kwh_per_million_output_tokens(self) -> float | None:
+        """Energy as in ``kwh``."""
+        return per(self.kwh, None if not self.output_tokens else self.output_tokens / 1e6) if self.is_observed else None
+
+    @property
+    def window(self) -> change.Window:
+        """What the change between two weeks is made of."""
+        return change.Window(
+            cost_usd=self.bill.total_usd,
+            gpu_hours=self.available_gpu_hours,
+            used_gpu_hours=self.used_gpu_hours,
+            tokens=self.output_tokens,
+        )
+
+
+def week_span(year: int, week: int, settings: Settings) -> Span:
+    """A week of ISO 8601 in the zone of reports.
+
+    Raises:
+        ValueError: the year has no such week.
+    """
+    return iso_week(year, week, settings.site.zone)
+
+
+def read_week(engine: Store, settings: Settings, year: int, week: int, until_ms: int) -> tuple[Week, Ledger]:
+    """The figures of a week up to an instant, and the ledger that they are from."""
+    span = week_span(year, week, settings)
+    start_ms, end_ms = whole_hours(span.start_ms, min(span.end_ms, max(until_ms, span.start_ms)))
+    of = device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio)
+    priced = ledger(of, settings)
+    cards = of.devices.index[of.devices["family"] == "accelerator"]
+    hours, shares = (frame[frame["device_id"].isin(cards)] for frame in (of.hours, of.shares))
+    held = shares[shares["deployment_id"] != IDLE_ID].merge(hours, on=["device_id", "hour_ms"])
+    seen = hours["active_ratio"].notna()
+    grams, source = _carbon(priced, settings)
+    ids = _servers(engine)
+    return (
+        Week(
+            name=f"{year}-W{week:02}",
+            span=span,
+            hours=(end_ms - start_ms) / 3_600_000,
+            is_whole=end_ms == whole_hours(span.start_ms, span.end_ms)[1],
+            bill=bill(priced),
+            idle=deployment_bills(priced).get(IDLE_ID),
+            output_tokens=_sum(of, "generation_tokens", ids),
+            prompt_tokens=_sum(of, "prompt_tokens", ids),
+            cached_prompt_tokens=_sum(of, "cached_prompt_tokens", ids),
+            requests=_sum(of, "succeeded_requests", ids),
+            ttft_p95_seconds=_p95(engine, ids, Latency.TTFT, start_ms, end_ms),
+            tpot_p95_seconds=_p95(engine, ids, Latency.TPOT, start_ms, end_ms),
+            available_gpu_hours=float(hours["there_ratio"].sum()),
+            allocated_gpu_hours=float((held["share"] * held["there_ratio"]).sum()),
+            used_gpu_hours=float((hours["active_ratio"] * hours["there_ratio"])[seen].sum()) if seen.any() else None,
+            operational_grams=grams,
+            grid_source=source,
+            attainments=tuple(_attainments(engine, settings, start_ms, end_ms)),
+        ),
+        priced,
+    )
+
+
+def is_clear(before: float | None, after: float | None, wobble: float | None) -> bool:
+    """Whether a change is more than noise: over 5 % of what was, and over the usual change from week to week.
+
+    Args:
+        before: last week's figure.
+        after: this week's.
+        wobble: median absolute change between the weeks before (``usual_change``); ``None``: too few of them.
+    """
+    if before is None or after is None:
+        return False
+    moved = abs(after - before)
+    return moved > CLEAR_RATIO * abs(before) and (wobble is None or moved > wobble)
+
+
+def usual_change(figures: list[float | None]) -> float | None:
+    """Median absolute change from week to week, oldest first; ``None`` where fewer than three changes are known."""
+    steps = [abs(b - a) for a, b in pairwise(figures) if a is not None and b is not None]
+    return float(np.median(steps)) if len(steps) >= 3 else None
+
+
+def _servers(engine: Store) -> list[int]:
+    entities = queries.entities(engine, "deployment")
+    return [int(i) for i in entities.loc[~are_gateways(entities), "entity_id"]]
+
+
+def _sum(of: DeviceHours, column: str, ids: list[int]) -> float | None:
+    """Of all servers that tell; ``None`` where none does."""
+    known = of.work.loc[of.work["deployment_id"].isin(ids), column].dropna()
+    return float(known.sum()) if len(known) else None
+
+
+def _p95(engine: Store, ids: list[int], kind: Latency, start_ms: int, end_ms: int) -> float | None:
+    frame = quantiles(engine, ids, kind.value, start_ms, end_ms) if ids and start_ms < end_ms else pd.DataFrame()
+    if frame.empty or frame["observations"].iloc[0] < LEAST_FOR_P99:
+        return None
+    value = float(frame["p95_seconds"].iloc[0])
+    return None if np.isnan(value) else value
+
+
+def _carbon(priced: Ledger, settings: Settings) -> tuple[float | None, str]:
+    """Operational emissions (g CO2e) by the grid factor of each site; unknown where one has none."""
+    rows = priced.rows.assign(host=priced.devices["host"].reindex(priced.rows["device_id"]).to_numpy())
+    grams: list[float | None] = []
+    sources: dict[str, None] = {}
+    for host, of in rows.groupby("host"):
+        factor = prices.grid_factor(prices.site_of(settings, str(host)))
+        kwh = of[["active_kwh", "idle_kwh"]].sum(min_count=1).sum(min_count=1)
+        grams.append(operational_grams(None if np.isnan(kwh) else float(kwh), factor.grams_per_kwh if factor else None))
+        sources |= {factor.source: None} if factor else {}
+    return total(*grams) if grams else None, "; ".join(sources)
+
+
+def _attainments(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[Attainment]:
+    """Of every model that something is promised of."""
+    entities = queries.entities(engine, "deployment")
+    entities = entities[~are_gateways(entities)]
+    found = []
+    for model, rows in entities.groupby("model"):
+        objective = objective_of(str(model), settings.serving.objective)
+        if objective is None or start_ms >= end_ms:
+            continue
+        of = kept(engine, objective, [int(i) for i in rows["entity_id"]], start_ms, end_ms)
+        requests = max((one.observations for one in of.promises if one.of_requests), default=0.0)
+        found.append(
+            Attainment(
+                model=str(model),
+                target_ratio=min((one.target_ratio for one in of.promises), default=np.nan),
+                attained=of.attained,
+                requests=requests,
+            )
+        )
+    return found
