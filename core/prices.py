@@ -180,10 +180,14 @@ class Rate(Section):
 
 
 class CostSettings(Section):
-    """Prices. Without any, pages show energy and J per token and ask for a price."""
+    """Prices. Without any, pages show energy and J per token and ask for a price.
+
+    ``flexible_models`` are patterns of models whose work can wait for cheap hours.
+    """
 
     output_weight_ratio: Positive = 4.0
     currency: Currency = "USD"
+    flexible_models: tuple[Name, ...] = ()
     hardware: Annotated[tuple[HardwarePrice, ...], _OneAtATime] = ()
     hosted: Annotated[tuple[HostedPrice, ...], _OneAtATime] = ()
     overhead: Annotated[tuple[Overhead, ...], _OneAtATime] = ()
