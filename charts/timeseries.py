@@ -97,6 +97,21 @@ def stacked(
     limit: float | None = None,
 ) -> alt.LayerChart:
     """Parts of a sum on top of each other. A step in which a part was not seen has nothing of it."""
+    area, scale = stack(frame, column, span, step_ms, series=series, title=title, limit=limit)
+    return _layered([area], limit, scale)
+
+
+def stack(
+    frame: pd.DataFrame,
+    column: str,
+    span: Span,
+    step_ms: int,
+    *,
+    series: str = "series",
+    title: str | None = None,
+    limit: float | None = None,
+) -> tuple[alt.Chart, Scale]:
+    """The areas of ``stacked`` for a picture of more layers, and the scale that they are drawn in."""
     known = frame.dropna(subset=[column]).sort_values(["bucket_at", series])
     top = known.groupby("bucket_at")[column].cumsum()
     scale = scale_for(column, top, limit=limit, title=title)
@@ -110,7 +125,7 @@ def stacked(
         }
     )
     drawn = _drawn(_as_steps(parts, span, step_ms), span)[["at", "series", "value", "bottom", "top"]]
-    area = (
+    area: alt.Chart = (
         alt.Chart(drawn)
         .mark_area(interpolate="step-after", opacity=1)
         .encode(
@@ -121,7 +136,7 @@ def stacked(
             tooltip=[_TIME, alt.Tooltip("series:N", title="part"), _number("value", scale.title, scale)],
         )
     )
-    return _layered([area], limit, scale)
+    return area, scale
 
 
 def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:

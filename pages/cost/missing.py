@@ -65,7 +65,7 @@ def joins(idle: Sequence[Idle], view: View) -> None:
     if idle:
         st.markdown("##### Accelerators without a deployment")
         st.markdown(
-            "What they cost is not in the figures above. If a server works there, name them in its "
+            "What they cost is in the bill, and in no figure per token. If a server works there, name them in its "
             "`accelerators`; if not, give them work or give them back."
         )
         frame = pd.DataFrame(

@@ -14,6 +14,7 @@ from charts.timeseries import over_time
 from core.readings import Severity
 from core.units import show_money
 from pages.cost import figures, missing
+from pages.cost.bill import whole_bill
 from pages.cost.explained import explained
 from pages.shared import loaders, words
 from pages.shared.filters import View
@@ -39,6 +40,7 @@ def draw(view: View) -> None:
     costs = [cost for cost in loaders.deployment_costs(view.start_ms, view.end_ms) if cost.deployment_id in kept]
     if not costs:
         missing.no_deployments()
+        whole_bill(view)
         return
     total, idle = cost_totals.total(costs), loaders.idle(view.start_ms, view.end_ms)
     sentence = figures.sentence(total, view)
@@ -48,6 +50,7 @@ def draw(view: View) -> None:
     _lines(total, view)
     _trend(kept, view)
     _deployments(costs, view)
+    whole_bill(view)
     missing.joins(idle, view)
 
 

@@ -8,7 +8,7 @@ from streamlit import column_config
 
 from pages.fleet import findings, tallies
 from pages.fleet.strips import STRIPS, heat_strip
-from pages.shared import things, words
+from pages.shared import things, watts, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -53,7 +53,7 @@ def draw(view: View) -> None:
         no_data("No accelerator was found", *reasons(("nvidia", "amd"), view))
         return
     verdict(findings.of_accelerators(frame, view), "All well: no device slows itself down, errs or is silent.", view)
-    figures = [tallies.accelerators_active(frame, view), tallies.accelerator_power(frame, view)]
+    figures = [tallies.accelerators_active(frame, view), watts.accelerator_power(frame, view)]
     tiles([*figures, tallies.busy(frame, view), tallies.memory_held(frame, view), tallies.hottest(frame, view)], view)
     heat_strip("Accelerators", "accelerator", frame, view, st.session_state.get("strip"))
     group = st.session_state.get("group")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from charts.timeseries import over_time, stacked
 from pages.fleet import findings, power, tallies
-from pages.shared import loaders, things, words
+from pages.shared import loaders, things, watts, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -41,8 +41,8 @@ def draw(view: View) -> None:
         no_data("No host was seen", *reasons(("host", "cpu"), view))
         return
     verdict(findings.of_hosts(hosts, view), "All well: every host reports, none is out of memory or disk.", view)
-    figures = [tallies.host_cpu(hosts, view), tallies.host_memory(hosts, view), tallies.cpu_power(sockets, view)]
-    tiles([*figures, tallies.node_power(hosts, view), tallies.not_accelerators(hosts, accelerators, view)], view)
+    figures = [tallies.host_cpu(hosts, view), tallies.host_memory(hosts, view), watts.cpu_power(sockets, view)]
+    tiles([*figures, watts.node_power(hosts, view), tallies.not_accelerators(hosts, accelerators, view)], view)
     left, right = st.columns(2)
     with left:
         sockets_chart(sockets, view)

@@ -8,7 +8,7 @@ import streamlit as st
 from charts.timeseries import over_time, stacked
 from pages.fleet import findings, tallies
 from pages.fleet.strips import heat_strip
-from pages.shared import loaders, things
+from pages.shared import loaders, things, watts
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -36,9 +36,9 @@ def draw(view: View) -> None:
     accelerators, sockets, hosts = things.accelerators(view), things.sockets(view), things.hosts(view)
     deployments = things.deployments(view)
     verdict(findings.everything(view), findings.all_well(view), view)
-    power = tallies.accelerator_power(accelerators, view) if len(accelerators) else tallies.cpu_power(sockets, view)
+    drawn = watts.accelerator_power(accelerators, view) if len(accelerators) else watts.cpu_power(sockets, view)
     figures = [
-        power,
+        drawn,
         tallies.output_tokens(deployments, view),
         tallies.unit_price(deployments, view),
         tallies.host_cpu(hosts, view),

@@ -10,12 +10,12 @@ from analytics import cost_totals
 from core.catalog import FAMILIES
 from core.readings import Outcome
 from core.units import show, show_money, unit_of
-from pages.shared import loaders, things, words
+from pages.shared import loaders, things, watts, words
 from pages.shared.figures import Figure
 from pages.shared.filters import View
 from pages.shared.reasons import cost_reason, reasons
 
-_WATTS, _BYTES = unit_of("power_watts"), unit_of("memory_used_bytes")
+_BYTES = unit_of("memory_used_bytes")
 STATES = ("active", "parked", "free", "off")
 STATE_WORDS = {"active": "● active", "parked": "◐ parked", "free": "○ free", "off": "⊘ off"}  # a shape beside the word
 _BUSY_HELP = (
@@ -33,21 +33,6 @@ def accelerators_active(frame: pd.DataFrame, view: View) -> Figure:
     if len(whole) and whole["stale"].all():
         text, rest = None, f"no sample since {words.clock(whole['observed_at'].max(), view.zone, now=view.now)}"
     return Figure(label="Accelerators active", text=text, basis="derived", note=rest, reason=rest, help=_BUSY_HELP)
-
-
-def accelerator_power(frame: pd.DataFrame, view: View) -> Figure:
-    """Board power now against the caps in force."""
-    now = things.current(frame, view)
-    watts, cap = things.total(now, "power_watts"), things.total(now, "power_limit_watts")
-    return Figure(
-        label="Accelerator power",
-        value=watts,
-        unit=_WATTS,
-        at=now["observed_at"].max(),
-        note=f"cap {show(cap, _WATTS)}" if cap else "",
-        help="Sum of board power over the devices that report: accelerator only, not the node or the wall.",
-        reason=reasons(("nvidia", "amd"), view)[0],
-    )
 
 
 def busy(frame: pd.DataFrame, view: View) -> Figure:
@@ -109,9 +94,9 @@ def of_device(frame: pd.DataFrame, view: View) -> list[Figure]:
             help=_BUSY_HELP,
             reason="no sample was ever stored",
         )
-        power = replace(accelerator_power(frame, view), label="Power")
+        drawn = replace(watts.accelerator_power(frame, view), label="Power")
         heat = replace(hottest(frame, view), note="")
-        return [state, busy(frame, view), memory_held(frame, view), power, heat, _held_down(row)]
+        return [state, busy(frame, view), memory_held(frame, view), drawn, heat, _held_down(row)]
     metrics = {"utilization_ratio": "Busy time", "power_watts": "Package power"}
     metrics |= {"temperature_celsius": "Temperature", "frequency_hertz": "Clock, mean of cores"}
     return [
@@ -137,19 +122,6 @@ def _held_down(row: pd.Series) -> Figure:
         note=reasons_ if text == "yes" else "",
         help="Whether clocks are held down right now, and why. A power cap on a busy device is normal.",
         reason="the device does not say",
-    )
-
-
-def cpu_power(frame: pd.DataFrame, view: View) -> Figure:
-    """Package power now."""
-    now = things.current(frame, view)
-    return Figure(
-        label="CPU package power",
-        value=things.total(now, "power_watts"),
-        unit=_WATTS,
-        at=now["observed_at"].max(),
-        help="Sum of package power over the sockets that report: CPU package only, not the node or the wall.",
-        reason=reasons(("cpu",), view)[0],
     )
 
 
@@ -195,21 +167,6 @@ def host_memory(frame: pd.DataFrame, view: View) -> Figure:
         note=f"{show(used, _BYTES)} of {show(size, _BYTES)}",
         help="Total less available memory.",
         reason="no host reports it",
-    )
-
-
-def node_power(frame: pd.DataFrame, view: View) -> Figure:
-    """Power at the supply, of the hosts that have a meter."""
-    now = things.current(frame, view)
-    metered = int(now["node_power_watts"].notna().sum())
-    return Figure(
-        label="Node power",
-        value=things.total(now, "node_power_watts"),
-        unit=_WATTS,
-        at=now["observed_at"].max(),
-        note=f"{metered} of {len(now)} hosts" if metered < len(now) else "",
-        help="Whole-node power at the supply, by the host's power meter or BMC: everything in the box.",
-        reason="no host has a power meter that the kernel shows",
     )
 
 

@@ -30,7 +30,12 @@ def pages() -> dict[str, list[st.Page]]:
             _page("serving/latency", "Latency", "timer"),
             _page("serving/compare", "Compare", "scatter_plot"),
         ],
-        "Cost": [_page("cost/tokens", "Tokens", "payments")],
+        "Energy": [_page("energy/power", "Power", "bolt")],
+        "Cost": [
+            _page("cost/tokens", "Tokens", "payments"),
+            _page("cost/commitments", "Contracts", "handshake"),
+            _page("cost/capacity", "Capacity", "calculate"),
+        ],
         "Operations": [_page("ops/health", "Health", "monitor_heart")],
     }
 

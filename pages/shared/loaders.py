@@ -13,10 +13,15 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from analytics import compare, cost_totals, costs, efficiency, objectives
+from analytics import capacity, commitments, compare, cost_totals, costs, device_hours, efficiency, objectives, power
 from analytics import latency as latencies
+from analytics import ledger as ledgers
+from analytics.capacity import Measured
+from analytics.commitments import Use
 from analytics.compare import Point
 from analytics.costs import DeploymentCost
+from analytics.formulas.local_time import Span
+from analytics.ledger import Ledger
 from analytics.objectives import Kept
 from core.settings import Objective
 from pages.shared.store import open_store, settings
@@ -168,6 +173,18 @@ def energy(family: str, entity_ids: tuple[int, ...] | None, start_ms: int, end_m
     return efficiency.energy(open_store().engine, family, entity_ids, start_ms, end_ms)
 
 
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def checked_energy(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``power.checked_energy``: reads every sample of the window."""
+    return power.checked_energy(open_store().engine, family, entity_ids, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def energy_by_hour(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``power.energy_by_hour``: of whole UTC hours."""
+    return power.energy_by_hour(open_store().engine, family, entity_ids, start_ms, end_ms)
+
+
 @st.cache_data(ttl=WINDOW_TTL, max_entries=128, show_spinner=False)
 def quantiles(
     entity_ids: tuple[int, ...] | None, kind: str, start_ms: int, end_ms: int, step_ms: int | None = None
@@ -203,9 +220,57 @@ def points(start_ms: int, end_ms: int) -> list[Point]:
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def measured(start_ms: int, end_ms: int) -> list[Measured]:
+    """``capacity.measured``: output per accelerator at work, by model and type."""
+    return capacity.measured(open_store().engine, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
 def probes(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.probes``."""
     return queries.probes(open_store().engine, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=4, show_spinner=False)
+def accounted_until_ms() -> int:
+    """End of the newest hour that anything has an account of (Unix ms); 0 without any."""
+    return max(queries.accounted_until(open_store().engine).values(), default=0)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=8, show_spinner="adding up the bill")
+def ledger(start_ms: int, end_ms: int) -> Ledger:
+    """``ledger.ledger`` of whole UTC hours, by the prices in the settings."""
+    of = device_hours.device_hours(open_store().engine, start_ms, end_ms, settings().cost.output_weight_ratio)
+    return ledgers.ledger(of, settings())
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def contract_uses(start_ms: int, end_ms: int) -> dict[str, tuple[Use, ...]]:
+    """``commitments.uses`` of one window of whole UTC hours."""
+    return commitments.uses(open_store().engine, settings(), (start_ms, end_ms))
+
+
+def contract_days(end_ms: int) -> dict[str, list[Use]]:
+    """The same of all terms so far, day by day from the first sight on; weeks that are over are read once."""
+    contracts = settings().cost.contract
+    found: dict[str, list[Use]] = {contract.name: [] for contract in contracts}
+    begins_ms = min((commitments.term(contract, settings()).start_ms for contract in contracts), default=end_ms)
+    first_ms = max(_first_seen_ms(), begins_ms) // PRESENT_MS * PRESENT_MS
+    for week in commitments.weeks(Span(first_ms, end_ms), settings()) if first_ms < end_ms else []:
+        edges = (*(day.start_ms for day in commitments.days(week, settings())), week.end_ms)
+        for name, some in _uses_of_week(edges).items():
+            found[name] += some
+    return found
+
+
+@st.cache_data(ttl=STEP_TTL, max_entries=512, show_spinner="adding up contracts")
+def _uses_of_week(edges_ms: tuple[int, ...]) -> dict[str, tuple[Use, ...]]:
+    return commitments.uses(open_store().engine, settings(), edges_ms)
+
+
+def _first_seen_ms() -> int:
+    seen = queries.epoch_ms(entities()["first_seen_at"])
+    return now_ms() if seen.empty else int(seen.min())
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)

@@ -28,7 +28,19 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PAGES = ("", "accelerators", "device", "hosts", "latency", "compare", "tokens", "health")
+PAGES = (
+    "",
+    "accelerators",
+    "device",
+    "hosts",
+    "latency",
+    "compare",
+    "power",
+    "tokens",
+    "commitments",
+    "capacity",
+    "health",
+)
 
 
 def free_port() -> int:

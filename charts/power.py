@@ -1,0 +1,130 @@
+"""Power over time under its caps, and energy by hour and state. Where not all was seen, a grey band says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import altair as alt
+import pandas as pd
+
+from charts import theme
+from charts.axis import Span, instant
+from charts.timeseries import stack
+from core.units import JOULES_PER_KWH
+
+MOST_ROOM = 4.0  # a cap so many times above all that was drawn would flatten it: it is left to words
+KWH_PER_MWH = 1_000
+STATES = ("active", "parked", "free")
+UNATTRIBUTED = "not attributed"
+_HOUR_MS = 3_600_000
+_BAR = 0.86  # of its hour
+_UNSEEN_OPACITY = 0.22
+_COLUMN = "power_watts"
+
+
+def largest(frame: pd.DataFrame, column: str, most: int = theme.MOST_SERIES) -> pd.DataFrame:
+    """At most so many series: the largest by their sum, and all others added up as one.
+
+    Args:
+        frame: ``bucket_at``, ``series`` and the column, which can be added up.
+        column: what is drawn.
+        most: as many as can be told apart.
+    """
+    sums = frame.groupby("series")[column].sum().sort_values(ascending=False)
+    if len(sums) <= most:
+        return frame
+    kept = set(sums.index[: most - 1])
+    rest = f"{len(sums) - len(kept)} others"
+    folded = frame.assign(series=frame["series"].where(frame["series"].isin(kept), rest))
+    return folded.groupby(["bucket_at", "series"])[[column]].sum(min_count=1).reset_index()
+
+
+def near(frame: pd.DataFrame, caps: Mapping[str, float]) -> dict[str, float]:
+    """Those caps (W) that can be drawn above the parts without pressing them flat."""
+    highest = frame.groupby("bucket_at")[_COLUMN].sum().max()
+    return {name: cap for name, cap in caps.items() if cap <= MOST_ROOM * highest}
+
+
+def under_caps(
+    frame: pd.DataFrame, span: Span, step_ms: int, *, caps: Mapping[str, float], unseen: pd.DataFrame
+) -> alt.LayerChart:
+    """Parts of a power on top of each other, caps as dashed lines with their names.
+
+    Args:
+        frame: ``bucket_at``, ``series`` and ``power_watts``.
+        span: the time shown.
+        step_ms: from one step to the next.
+        caps: W, by name; those that are not ``near`` are not drawn.
+        unseen: ``bucket_at`` and ``said`` for steps in which a part of the sum is not known.
+    """
+    shown = near(frame, caps)
+    area, scale = stack(frame, _COLUMN, span, step_ms)
+    drawn = pd.DataFrame({"cap": [cap / scale.factor for cap in shown.values()], "said": list(shown)})
+    rule = alt.Chart(drawn).encode(y="cap:Q", tooltip=["said:N", alt.Tooltip("cap:Q", format=scale.format)])
+    layers = [
+        _unseen(unseen, span, step_ms),
+        area,
+        rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5),
+        rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text="said:N"),
+    ]
+    return alt.LayerChart(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)
+
+
+def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt.LayerChart:
+    """A bar per hour, of energy by state; grey is what belongs to no state.
+
+    Args:
+        frame: ``bucket_at`` and a column of joules for each of ``STATES`` and ``UNATTRIBUTED``.
+        span: the hours shown.
+        unseen: ``bucket_at`` and ``said`` for hours whose energy is not all known.
+    """
+    parts = frame.melt("bucket_at", [*STATES, UNATTRIBUTED], var_name="state", value_name="joules")
+    most_kwh = parts.groupby("bucket_at")["joules"].sum().max() / JOULES_PER_KWH
+    factor, unit = (KWH_PER_MWH, "MWh") if most_kwh >= KWH_PER_MWH else (1, "kWh")
+    parts = parts.assign(value=parts["joules"] / JOULES_PER_KWH / factor, at=span.wall(parts["bucket_at"]))
+    parts = parts.assign(top=parts.groupby("bucket_at")["value"].cumsum(), end=parts["at"] + _BAR * _HOUR_MS)
+    drawn = parts.assign(bottom=parts["top"] - parts["value"])[["at", "end", "state", "bottom", "top", "value"]]
+    drawn = drawn[drawn["value"] > 0]
+    bars = (
+        alt.Chart(drawn)
+        .mark_rect()
+        .encode(
+            x=span.axis(),
+            x2="end:Q",
+            y=alt.Y("bottom:Q", title=f"energy ({unit})", scale=alt.Scale(zero=True, nice=True)),
+            y2="top:Q",
+            tooltip=[
+                instant(title="hour from"),
+                alt.Tooltip("state:N"),
+                alt.Tooltip("value:Q", title=unit, format=",.3f"),
+            ],
+        )
+    )
+    layers = [_unseen(unseen, span, _HOUR_MS)]
+    layers.append(bars.transform_filter(f"datum.state !== '{UNATTRIBUTED}'").encode(color=_states(list(STATES))))
+    if (drawn["state"] == UNATTRIBUTED).any():
+        of_none = bars.transform_filter(f"datum.state === '{UNATTRIBUTED}'")
+        layers.append(of_none.encode(color=_states([UNATTRIBUTED], [theme.MISSING])))
+    return alt.LayerChart(
+        layer=layers,
+        resolve=alt.Resolve(scale={"color": "independent"}),
+        height=theme.HEIGHT,
+        padding=theme.PADDING,
+    )
+
+
+def _states(names: list[str], colours: list[str] | None = None) -> alt.Color:
+    scale = alt.Scale(domain=names) if colours is None else alt.Scale(domain=names, range=colours)
+    return alt.Color("state:N", scale=scale, legend=alt.Legend(orient="top", title=None, symbolType="square"))
+
+
+def _unseen(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.Chart:
+    """A grey band over all of the height for each step."""
+    at = span.wall(frame["bucket_at"])
+    drawn = pd.DataFrame({"at": at, "end": at + step_ms, "said": frame["said"]})
+    band: alt.Chart = (
+        alt.Chart(drawn)
+        .mark_rect(color=theme.MISSING, opacity=_UNSEEN_OPACITY, clip=True)
+        .encode(x=span.axis(), x2="end:Q", tooltip=[instant(title="from"), alt.Tooltip("said:N", title="not all seen")])
+    )
+    return band

@@ -1,0 +1,1 @@
+"""Where power and energy go."""

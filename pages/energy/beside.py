@@ -1,0 +1,71 @@
+"""Power of other scopes, apart from the subject of the page: CPU packages, and whole nodes at the supply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from analytics.power import hours_of
+from charts.power import largest
+from charts.timeseries import stacked
+from core.units import JOULES_PER_KWH
+from pages.energy.subject import Subject
+from pages.shared import loaders, things
+from pages.shared.filters import View
+from pages.shared.pictures import picture
+from pages.shared.reasons import reasons
+from pages.shared.tables import table
+
+HELP = "Other meters. Nodes contain accelerators and CPU packages: nothing here is added to the figures above."
+
+
+def beside(subjects: Sequence[Subject], view: View) -> None:
+    """Each scope over time by host, and a table of all."""
+    st.markdown("##### Other scopes", help=HELP)
+    for column, subject in zip(st.columns(len(subjects)), subjects, strict=True):
+        with column:
+            _over_time(subject, view)
+    rows = pd.concat([_rows(subject, view) for subject in subjects], ignore_index=True)
+    number = st.column_config.NumberColumn
+    columns = {"energy_kwh": number("Energy of whole hours (kWh)", format="%.3f")}
+    columns["mean_watts"] = number("Mean of whole hours (W)", format="%.0f")
+    table(rows, view, key="energy-beside", titles={"coverage_ratio": "observed"}, columns=columns)
+
+
+def _over_time(subject: Subject, view: View) -> None:
+    power = subject.power(view)
+    parts = things.summed(things.named(power, subject.frame, "host"), subject.metric).dropna()
+    chart = None
+    if len(parts):
+        drawn = largest(parts, subject.metric)
+        chart = stacked(drawn, subject.metric, view.span, view.step_ms, title="power")
+    why, remedy = reasons(subject.sources, view)
+    said = f"measured · {view.resolution} · {subject.scope}"
+    picture(
+        f"Power of {subject.what} by host",
+        chart,
+        key=f"energy-{subject.family}",
+        note=said,
+        why=why or "no meter that the kernel shows",
+        remedy=remedy,
+    )
+
+
+def _rows(subject: Subject, view: View) -> pd.DataFrame:
+    """A row per thing: power now, and energy by its accounts."""
+    hours = loaders.energy_by_hour(subject.family, subject.ids, *hours_of(view.start_ms, view.end_ms))
+    sums = hours.groupby("entity_id")[["energy_joules", "energy_seconds", "there_seconds"]].sum(min_count=1)
+    sums = sums.reindex(subject.frame["entity_id"]).reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "name": subject.frame["name"].to_numpy(),
+            "scope": subject.what,
+            "power_watts": subject.frame[subject.metric].to_numpy(),
+            "energy_kwh": sums["energy_joules"] / JOULES_PER_KWH,
+            "mean_watts": sums["energy_joules"] / sums["energy_seconds"].where(sums["energy_seconds"] > 0),
+            "coverage_ratio": sums["energy_seconds"] / sums["there_seconds"],
+            "host": subject.frame["host"].to_numpy(),
+        }
+    )

@@ -1,0 +1,119 @@
+"""What draws the power, how much energy that made, what of it was idle, and whether the meters agree."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from analytics.formulas.unknown import per
+from analytics.power import contracted_watts, energy_by_site, hours_of
+from core.readings import Severity
+from core.units import JOULES_PER_KWH, show
+from pages.energy import figures
+from pages.energy.beside import beside
+from pages.energy.courses import WATTS, energy_over_time, power_over_time, whole_hours
+from pages.energy.devices import devices_table, meters_table, sites_table
+from pages.energy.subject import GROUPS, Subject, accelerators, nodes, packages
+from pages.shared import loaders, things, watts
+from pages.shared.figures import tiles
+from pages.shared.filters import View
+from pages.shared.frame import no_data, page
+from pages.shared.reasons import reasons
+from pages.shared.store import settings
+from pages.shared.verdict import Finding, verdict
+
+
+def render() -> None:
+    """Draw the page."""
+    page("Power and energy", draw, controls=controls)
+
+
+def controls() -> None:
+    """By what power is stacked."""
+    st.segmented_control("Stacked by", GROUPS, default=GROUPS[0], required=True, key="power-by", bind="query-params")
+
+
+def draw(view: View) -> None:
+    """Verdict, figures, power over time, energy by hour, devices and their meters, and what lies beside them."""
+    cards, sockets, whole = accelerators(view), packages(view), nodes(view)
+    main, others = (cards, [sockets, whole]) if len(cards.frame) else (sockets, [whole])
+    if main.frame.empty:
+        no_data("Nothing was seen that draws power", *reasons((*cards.sources, *sockets.sources), view))
+        return
+    energy = _energy(main, view)
+    sites = energy_by_site(settings(), energy)
+    hours = loaders.energy_by_hour(main.family, main.ids, *hours_of(view.start_ms, view.end_ms))
+    found, sentence = _findings(main, energy, view), _sentence(main, energy, view)
+    verdict([*found, Finding(Severity.INFO, sentence)] if found else [], sentence, view)
+    now = watts.accelerator_power if main is cards else watts.cpu_power
+    tiles(
+        [
+            now(main.frame, view),
+            figures.used(main, energy, sites, view),
+            *figures.at_meter(main, sites, view),
+            *([figures.idle(hours, whole_hours(view))] if main is cards else []),
+            figures.emissions(sites, view),
+        ],
+        view,
+    )
+    st.caption(figures.rests_on(main, sites))
+    left, right = st.columns(2)
+    with left:
+        power_over_time(main, st.session_state.get("power-by") or GROUPS[0], view)
+    with right:
+        energy_over_time(hours, view)
+    sites_table(sites, view)
+    devices_table(energy, hours, view)
+    meters_table(energy, view)
+    beside(others, view)
+
+
+def _energy(main: Subject, view: View) -> pd.DataFrame:
+    """The subject's things, with what is known of the energy of each over the window."""
+    found = loaders.checked_energy(main.family, main.ids, view.start_ms, view.end_ms)
+    joined = main.frame.merge(found, "left", "entity_id")
+    return joined.assign(
+        energy_label=joined["energy_label"].fillna("missing"),
+        quality=joined["quality"].fillna("missing"),
+        is_doubtful=joined["is_doubtful"].eq(True),
+    )
+
+
+def _sentence(main: Subject, energy: pd.DataFrame, view: View) -> str:
+    """What is drawn of what may be drawn, and what that made in the window."""
+    now = things.current(main.frame, view)
+    drawn, joules = things.total(now, main.metric), things.total(energy, "energy_joules")
+    capped = now.dropna(subset=[main.metric, "power_limit_watts"])
+    share = per(float(capped[main.metric].sum()), float(capped["power_limit_watts"].sum()))
+    of_cap = (
+        "" if share is None else f", {share:.0%} of the power limits" + ("" if len(capped) == len(now) else " known")
+    )
+    used = show(None if joules is None else joules / JOULES_PER_KWH, figures.KWH)
+    return f"{main.what[:1].upper()}{main.what[1:]} draw {show(drawn, WATTS)}{of_cap}; {used} in the {view.words}."
+
+
+def _findings(main: Subject, energy: pd.DataFrame, view: View) -> list[Finding]:
+    """Meters that contradict each other or are silent, and contracts that are exceeded."""
+    found = [
+        Finding(
+            Severity.WARNING,
+            f"{row['name']}: its energy counter says {row['counter_over_samples']:,.2f} times what its power samples "
+            "say, which count",
+        )
+        for row in energy[energy["is_doubtful"]].to_dict("records")
+    ]
+    now = things.current(main.frame, view)
+    silent = int(now[main.metric].isna().sum())
+    if silent:
+        text = f"{silent} of {len(now)} {main.what} do not report power: sums lack them"
+        found.append(Finding(Severity.INFO, text))
+    drawn = things.total(now, main.metric) or 0.0
+    for name, promised in contracted_watts(settings(), main.hosts, view.now_ms).items():
+        if drawn > promised:
+            text = f"{show(drawn, WATTS)} is more than the {show(promised, WATTS)} of contract {name}"
+            found.append(Finding(Severity.CRITICAL, text))
+    return found
+
+
+if __name__ == "__main__":
+    render()

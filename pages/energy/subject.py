@@ -1,0 +1,90 @@
+"""What a power page is about: accelerators, and where there are none, CPU packages; each with its scope in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analytics.power import incomplete_steps
+from analytics.prices import site_of
+from pages.shared import loaders, things
+from pages.shared.filters import View
+from pages.shared.store import settings
+
+GROUPS = ("model", "vendor", "host", "site")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Things of one family and one scope of power; ``frame`` has their newest samples and a column per group."""
+
+    family: str
+    metric: str
+    frame: pd.DataFrame
+    what: str
+    scope: str
+    sources: tuple[str, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The entities, as loaders take them."""
+        return things.ids(self.frame)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where they are."""
+        return [str(host) for host in self.frame["host"].unique()]
+
+    def power(self, view: View) -> pd.DataFrame:
+        """entity_id, bucket_at and the metric, per step."""
+        return loaders.series(self.family, (self.metric,), self.ids, view.start_ms, view.end_ms, view.step_ms)
+
+    def unseen(self, power: pd.DataFrame, view: View) -> pd.DataFrame:
+        """Steps in which some were silent, as charts take them."""
+        first_seen = self.frame.set_index("entity_id")["first_seen_at"]
+        steps = incomplete_steps(power, self.metric, first_seen, view.start_ms, view.end_ms, view.step_ms)
+        said = [f"{n} of {of} report" for n, of in zip(steps["reporting"], steps["expected"], strict=True)]
+        return pd.DataFrame({"bucket_at": steps.index, "said": pd.Series(said, dtype="str")})
+
+
+def accelerators(view: View) -> Subject:
+    """Boards and modules by their own meters; slices are parts of them."""
+    return Subject(
+        family="accelerator",
+        metric="power_watts",
+        frame=_placed(things.whole(things.accelerators(view)), "accelerator"),
+        what="accelerators",
+        scope="accelerators only: host and cooling not included",
+        sources=("nvidia", "amd"),
+    )
+
+
+def packages(view: View) -> Subject:
+    """CPU packages by their own meters."""
+    return Subject(
+        family="cpu",
+        metric="power_watts",
+        frame=_placed(things.sockets(view), "CPU"),
+        what="CPU packages",
+        scope="CPU packages only: memory, fans and the rest of the host not included",
+        sources=("cpu", "epyc"),
+    )
+
+
+def nodes(view: View) -> Subject:
+    """Whole hosts at the supply, what is in them included."""
+    return Subject(
+        family="host",
+        metric="node_power_watts",
+        frame=_placed(things.hosts(view), "host"),
+        what="nodes",
+        scope="whole nodes at the supply: accelerators and CPU packages are inside; cooling is not included",
+        sources=("host",),
+    )
+
+
+def _placed(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """With the site of each, and a word where vendor or model are not known."""
+    named = frame.assign(site=[site_of(settings(), host).place.name for host in frame["host"]])
+    return named.assign(vendor=named["vendor"].fillna("unknown vendor"), model=named["model"].fillna(f"unnamed {what}"))

@@ -1,0 +1,57 @@
+"""Power at this moment as figures: of accelerators, of CPU packages, of whole nodes; each of its own scope."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from core.units import show, unit_of
+from pages.shared import things
+from pages.shared.figures import Figure
+from pages.shared.filters import View
+from pages.shared.reasons import reasons
+
+_WATTS = unit_of("power_watts")
+
+
+def accelerator_power(frame: pd.DataFrame, view: View) -> Figure:
+    """Board power now against the caps in force."""
+    now = things.current(frame, view)
+    limits = things.whole(now)["power_limit_watts"]
+    cap = float(limits.sum()) if len(limits) and limits.notna().all() else None  # of some only, it caps nothing
+    return Figure(
+        label="Accelerator power",
+        value=things.total(now, "power_watts"),
+        unit=_WATTS,
+        at=now["observed_at"].max(),
+        note=f"cap {show(cap, _WATTS)}" if cap else "",
+        help="Sum of board power over the devices that report: accelerator only, not the node or the wall.",
+        reason=reasons(("nvidia", "amd"), view)[0],
+    )
+
+
+def cpu_power(frame: pd.DataFrame, view: View) -> Figure:
+    """Package power now."""
+    now = things.current(frame, view)
+    return Figure(
+        label="CPU package power",
+        value=things.total(now, "power_watts"),
+        unit=_WATTS,
+        at=now["observed_at"].max(),
+        help="Sum of package power over the sockets that report: CPU package only, not the node or the wall.",
+        reason=reasons(("cpu",), view)[0],
+    )
+
+
+def node_power(frame: pd.DataFrame, view: View) -> Figure:
+    """Power at the supply, of the hosts that have a meter."""
+    now = things.current(frame, view)
+    metered = int(now["node_power_watts"].notna().sum())
+    return Figure(
+        label="Node power",
+        value=things.total(now, "node_power_watts"),
+        unit=_WATTS,
+        at=now["observed_at"].max(),
+        note=f"{metered} of {len(now)} hosts" if metered < len(now) else "",
+        help="Whole-node power at the supply, by the host's power meter or BMC: everything in the box.",
+        reason="no host has a power meter that the kernel shows",
+    )
