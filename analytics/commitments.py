@@ -32,7 +32,7 @@ from analytics.formulas.commitment import HOURS_PER_MONTH, Split, amortised_usd,
 from analytics.formulas.cost import usd_per_million
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE, Quality, worst
 from analytics.formulas.forecast import month_end_usd
-from analytics.formulas.hosted import HostedPrice, HostedTokens, hosted_usd
+from analytics.formulas.hosted import HostedTokens
 from analytics.formulas.local_time import MIDNIGHT, MS_PER_HOUR, Span, instant_ms, local
 from analytics.formulas.objectives import Between
 from analytics.formulas.unknown import per, product, total
@@ -47,7 +47,6 @@ from storage.engine import Store
 
 NOT_SEEN, SEEN_LITTLE = "nothing it pays for was seen", "too little of the time was seen"
 NO_HOSTED_PRICE = "no hosted price"
-WASTEFUL_BELOW_RATIO = 0.8  # FinOps Foundation: about the waterline of commitments to resources
 _KWH_PER_MWH = 1_000
 _DAY_HOURS = 24
 
@@ -361,21 +360,10 @@ def _hosted_usd(settings: Settings, entity: pd.Series[Any], row: dict[Any, Any])
             and matches(price.model, str(entity["model"]))
             and any(matches(price.endpoint, name) for name in called)
         ):
-            rate = prices.to_currency(settings, 1.0, price.currency, "USD", row["hour_ms"])
-            listed = HostedPrice(
-                input_usd_per_million=product(price.per_million_input, rate.amount),
-                cached_usd_per_million=product(price.per_million_cached, rate.amount),
-                output_usd_per_million=product(price.per_million_output, rate.amount),
+            counted = HostedTokens(
+                uncached_tokens=max(prompt - cached, 0.0), cached_tokens=cached, write_tokens=0.0, output_tokens=output
             )
-            return hosted_usd(
-                HostedTokens(
-                    uncached_tokens=max(prompt - cached, 0.0),
-                    cached_tokens=cached,
-                    write_tokens=0.0,
-                    output_tokens=output,
-                ),
-                listed,
-            )
+            return prices.hosted_usd(settings, price, counted, row["hour_ms"])
     return None if prompt or output else 0.0
 
 

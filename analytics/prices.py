@@ -10,13 +10,14 @@ from datetime import date
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from analytics.formulas import hosted
 from analytics.formulas.cost import owned_usd_per_hour
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import MIDNIGHT, Span, instant_ms, local
 from analytics.formulas.tariff import Band, Tariff, pieces
-from analytics.formulas.unknown import per
+from analytics.formulas.unknown import per, product
 from core.hardware.regions import Region, regions
-from core.prices import OwnedPrice, Price, RentedPrice
+from core.prices import HostedPrice, OwnedPrice, Price, RentedPrice
 from core.settings import Settings
 from core.sites import WEEKDAYS, Place, TariffVersion, matches
 
@@ -153,6 +154,17 @@ def _usd_per_hour(price: RentedPrice | OwnedPrice, usd: float) -> float:
         hosting_usd_per_kw_month=price.hosting_per_kw_month * usd,
         contracted_kilowatts=price.contracted_watts / 1000,
     )
+
+
+def hosted_usd(settings: Settings, offer: HostedPrice, tokens: hosted.HostedTokens, at_ms: int) -> float | None:
+    """Tokens at a hosted API's list price (USD); unknown where a count, a price or an exchange rate is."""
+    price = hosted.HostedPrice(
+        input_usd_per_million=offer.per_million_input,
+        cached_usd_per_million=offer.per_million_cached,
+        output_usd_per_million=offer.per_million_output,
+    )
+    usd = to_currency(settings, 1.0, offer.currency, "USD", at_ms).amount
+    return product(hosted.hosted_usd(tokens, price), usd)
 
 
 def tariff_at(settings: Settings, site: SiteFound, at_ms: int) -> ElectricityPrice | None:

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analytics import objectives, prices
-from analytics.formulas import hosted, wastes
+from analytics.formulas import wastes
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS
+from analytics.formulas.hosted import HostedTokens
 from analytics.formulas.local_time import local
-from analytics.formulas.unknown import product, total
+from analytics.formulas.unknown import total
 from analytics.ledger import Ledger, deployment_bills
 from analytics.serving import are_gateways, asks
 from analytics.wastes.waste import Figure, Kind
@@ -205,17 +206,9 @@ def _keeps(seen: Seen, offer: HostedPrice, objective: Objective, probes: pd.Data
 
 def _hosted_usd(seen: Seen, offer: HostedPrice, tokens: pd.Series[Any], at_ms: int) -> float | None:
     prompt, cached, output = (None if pd.isna(count) else float(count) for count in tokens[_TOKENS])
-    price = hosted.HostedPrice(
-        input_usd_per_million=offer.per_million_input,
-        cached_usd_per_million=offer.per_million_cached,
-        output_usd_per_million=offer.per_million_output,
-    )
     uncached = None if prompt is None or cached is None else prompt - cached
-    counted = hosted.HostedTokens(
-        uncached_tokens=uncached, cached_tokens=cached, write_tokens=0.0, output_tokens=output
-    )
-    usd_per_unit = prices.to_currency(seen.settings, 1.0, offer.currency, "USD", at_ms).amount
-    return product(hosted.hosted_usd(counted, price), usd_per_unit)
+    counted = HostedTokens(uncached_tokens=uncached, cached_tokens=cached, write_tokens=0.0, output_tokens=output)
+    return prices.hosted_usd(seen.settings, offer, counted, at_ms)
 
 
 def errors(seen: Seen) -> Iterator[Case]:

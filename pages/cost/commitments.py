@@ -11,12 +11,13 @@ import pandas as pd
 import streamlit as st
 
 from analytics import commitments
-from analytics.commitments import WASTEFUL_BELOW_RATIO, Forecast, Standing, Use
+from analytics.commitments import Forecast, Standing, Use
 from analytics.costs import Term
 from analytics.formulas.energy import ENOUGH_COVERAGE
 from analytics.formulas.forecast import LEAST_DAYS
 from analytics.formulas.local_time import MS_PER_HOUR, Span, local
 from analytics.formulas.unknown import product
+from analytics.formulas.wastes import COMMITMENT_USE_RATIO
 from charts import axis
 from charts.commitments import UNUSED, USED, burn, weekly_split
 from core.prices import Contract
@@ -173,7 +174,7 @@ def _finding(account: Account) -> Finding:
 
 def _fits(account: Account) -> bool:
     """Whether as much is used as was bought, more or less."""
-    return account.used_ratio is not None and WASTEFUL_BELOW_RATIO <= account.used_ratio <= 1
+    return account.used_ratio is not None and COMMITMENT_USE_RATIO <= account.used_ratio <= 1
 
 
 def _contract(account: Account, window: Span, view: View, *, key: str) -> None:
