@@ -18,7 +18,7 @@ setup: .venv/.user  ## the environment alone
 
 test: .venv/.dev  ## every test but those that need real inference servers
 	@sh tests/need.sh
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-servers: .venv/.dev  ## against real vLLM, llama-server, LiteLLM and Prometheus; the first run installs them
 	@sh tests/need.sh prometheus

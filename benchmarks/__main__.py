@@ -86,7 +86,15 @@ def _upkeep(console: Console, _folder: Path, _given: argparse.Namespace) -> None
 
 
 def _scrapes(console: Console, folder: Path, given: argparse.Namespace) -> None:
-    columns = ("monitor", "minutes", "requests", "late by p50 / p99 / max, s", "CPU of one core", "memory MiB", "note")
+    columns = (
+        "monitor",
+        "minutes",
+        "requests",
+        "late by p50 / p99 / max, s",
+        "CPU of one core",
+        "memory MiB, without mapped files",
+        "note",
+    )
     table = Table(*columns, title="500 scrape targets every 15 s, 10 dead and 10 hanging among them")
     for watch, seconds in ((scrapes.vatio, given.scrape_seconds), (scrapes.prometheus, given.scrape_seconds / 6)):
         with console.status(f"{watch.__name__}: scraping for {seconds / 60:.0f} minutes"):

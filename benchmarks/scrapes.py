@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.processes import cpu_seconds, memory_mib, running
+from benchmarks.processes import anonymous_mib, cpu_seconds, running
 from benchmarks.targets import addresses
 from collectors.runner import NS, phase_ns
 
@@ -112,7 +112,7 @@ def _targets(stack: ExitStack, folder: Path) -> tuple[int, Path]:
 
 def _watched(name: str, root: psutil.Process, log: Path, seconds: float, grid: dict[str, float]) -> Scraped:
     time.sleep(WARM_UP_SECONDS)
-    first_mib, used, began, began_at = memory_mib(root), cpu_seconds(root), time.monotonic(), time.time()
+    first_mib, used, began, began_at = anonymous_mib(root), cpu_seconds(root), time.monotonic(), time.time()
     while (elapsed := time.monotonic() - began) < seconds:
         time.sleep(min(LOOK_SECONDS, seconds - elapsed))
         if not root.is_running():
@@ -139,7 +139,7 @@ def _watched(name: str, root: psutil.Process, log: Path, seconds: float, grid: d
         late_max_seconds=float(every.max()),
         cpu_ratio=ratio,
         memory_first_mib=first_mib,
-        memory_last_mib=memory_mib(root),
+        memory_last_mib=anonymous_mib(root),
     )
 
 

@@ -60,7 +60,7 @@ def run(settings: Settings) -> int:
             interval_seconds=settings.collectors.interval_seconds,
             writer=writer,
         )
-        upkeep = Upkeep(reader_engine(storage.address), writer, storage)
+        upkeep = Upkeep(reader_engine(storage.address), writer, storage, is_busy=daemon.is_ticking)
         page = open_page(settings.metrics, Page(daemon.latest, newest_revision()).render)
         daemon.start()
         upkeep.start()

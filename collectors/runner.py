@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from collectors.assignments import Assigner
 from collectors.base import Availability, Source, next_tick, now_ms
+from collectors.child import ChildSource
 from collectors.clock import Clock, Newest, on_tick
 from collectors.firsthand import DRIVERS, Firsthand
 from collectors.page.latest import Latest
@@ -148,6 +149,7 @@ class SourceLoop:
         self._pause_seconds = 0.0
         self._next_discovery = 0.0  # monotonic seconds
         self._failing: set[str] = set()
+        self.is_ticking = False  # in this process: it minds what else wants to compute
         self._thread = threading.Thread(target=self._run, name=f"vatio-{source.name}", daemon=True)
 
     def start(self) -> None:
@@ -184,7 +186,9 @@ class SourceLoop:
             self._skipped += self._worked
             return
         began_at_ms = now_ms()
+        self.is_ticking = not isinstance(self._source, ChildSource)
         tick = run_tick(self._source, self._host, scheduled_at_ms, missed + self._skipped)
+        self.is_ticking = False
         self._skipped, self._worked = 0, True
         if tick.rediscover:
             self._available = False
@@ -275,6 +279,10 @@ class Daemon:
             )
             for source in every
         ]
+
+    def is_ticking(self) -> bool:
+        """Whether a source looks around just now, in this process."""
+        return any(loop.is_ticking for loop in self._loops)
 
     def start(self) -> None:
         """Start every source."""

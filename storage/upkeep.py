@@ -33,6 +33,9 @@ ENTITIES_AT_ONCE, ENTITY_HOURS_AT_ONCE = 20, 400  # read together for accounts; 
 VACUUM_PAGES = 500  # given back at once
 LEAST_FREE_RATIO = 0.2
 SLICE_MS = 600_000
+GIVE_WAY_SECONDS = 6.0  # at most in a row: longer than a tick takes as a rule
+WORK_SECONDS = 1.0  # then that much is done whoever else works
+LOOK_SECONDS = 0.02
 
 
 class _Writer(Protocol):
@@ -48,12 +51,22 @@ class Upkeep:
         reader: an engine of the store.
         writer: through which all changes go.
         settings: how long to keep what.
+        is_busy: whether something computes in this process that must not wait for an interpreter busy with this.
     """
 
-    def __init__(self, reader: Engine, writer: _Writer, settings: StorageSettings) -> None:
+    def __init__(
+        self,
+        reader: Engine,
+        writer: _Writer,
+        settings: StorageSettings,
+        *,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._settings = settings
+        self._is_busy = is_busy
+        self._works_until = 0.0
         self._metric_ids: Mapping[tuple[str, str], int] = {}
         self._accounted_hour = 0  # once an hour is enough, for late data too
         self._stop = threading.Event()
@@ -93,6 +106,16 @@ class Upkeep:
             while not self._stop.is_set() and self._writer.call(give_back):
                 pass
 
+    def _give_way(self) -> None:
+        """Wait until what is more urgent is done, but not for ever."""
+        began = time.monotonic()
+        if began < self._works_until:
+            return
+        while self._is_busy() and not self._stop.wait(LOOK_SECONDS):
+            if time.monotonic() - began > GIVE_WAY_SECONDS:
+                self._works_until = time.monotonic() + WORK_SECONDS
+                return
+
     def seal(self, now_ms: int) -> int:
         """Put rows of complete hours into blocks, oldest first; how many blocks were written."""
         written = 0
@@ -107,6 +130,7 @@ class Upkeep:
 
     def _seal(self, what: blocks.Due | histograms.Due) -> bool:
         numbers = self._numbers()
+        self._give_way()
         with self._writer.turn, self._reader.connect() as connection:
             store = self._prepared(connection, what, numbers)
         try:
@@ -149,6 +173,7 @@ class Upkeep:
         for some, to_ms in _together(every, until_ms):
             if self._stop.is_set():
                 return False
+            self._give_way()
             with self._writer.turn, self._reader.connect() as connection:
                 made = list(accounts.prepare(connection, some, to_ms, until_ms))
             for one in made:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from collectors.base import Source, next_tick
 from collectors.child import ChildSource
 from collectors.runner import Daemon, phase_ns, run_tick
-from core.readings import Outcome
+from core.readings import HostSample, Outcome
 from storage import queries
 from tests.collectors.scripted import Scripted
 from tests.conftest import Store
@@ -167,3 +168,23 @@ def test_failure_and_recovery_are_logged_once_each(
     time.sleep(3 * INTERVAL)
     assert caplog.text.count("scripted fails") == 1
     assert caplog.text.count("scripted works again") == 1
+
+
+def test_it_is_known_whether_a_source_looks_around_in_this_process(store: Store, script: Path):
+    started, over = threading.Event(), threading.Event()
+    source = Scripted(script)
+
+    def collect() -> list[HostSample]:
+        started.set()
+        over.wait(10)
+        return []
+
+    source.collect = collect  # type: ignore[method-assign]
+    daemon = Daemon((source,), host="box", interval_seconds=INTERVAL, writer=store.writer)
+    assert not daemon.is_ticking()
+    daemon.start()
+    assert started.wait(10)
+    assert daemon.is_ticking()
+    over.set()
+    daemon.stop()
+    assert not daemon.is_ticking()

@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)"),
     pytest.mark.timeout(300),
+    pytest.mark.xdist_group("network"),  # Chromium gives up what it loads when interfaces come and go
 ]
 PAGE = (Path(__file__).parents[1] / "fixtures/serving/vllm-current-two-models.prom").read_text()
 

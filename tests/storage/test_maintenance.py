@@ -24,6 +24,7 @@ from core.readings import (
 )
 from core.settings import StorageSettings
 from storage import accounts, inventory, maintenance, queries, schema
+from storage import upkeep as upkeep_module
 from storage.batch import Batch
 from storage.codec import pack, pack_times
 from storage.engine import Address, reader_engine
@@ -714,3 +715,35 @@ def test_what_was_never_accounted_is_before_it_is_removed(store: Store):
     with store.reader.connect() as connection:
         hours = select(func.count()).select_from(schema.account).where(schema.account.c.hours == 1)
         assert connection.execute(hours).scalar_one() == 4 * 71
+
+
+# ---- what is more urgent
+
+
+def test_upkeep_gives_way_to_what_is_more_urgent(store: Store):
+    now_ms = fill(store)
+    busy = iter([True, True, True])
+    asked: list[int] = []
+
+    def is_busy() -> bool:
+        asked.append(blocks_there(store))
+        return next(busy, False)
+
+    Upkeep(store.reader, store.writer, settings(store.address), is_busy=is_busy).seal(now_ms)
+    assert asked[:4] == [0, 0, 0, 0]  # nothing was done before it was over
+    assert blocks_there(store) > 0
+
+
+def test_upkeep_is_done_though_something_is_always_urgent(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(upkeep_module, "GIVE_WAY_SECONDS", 0.05)
+    now_ms = fill(store)
+    busy = Upkeep(store.reader, store.writer, settings(store.address), is_busy=lambda: True)
+    assert busy.seal(now_ms) > 0
+    busy.account(now_ms)
+    with store.reader.connect() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.account)).scalar_one() > 0
+
+
+def blocks_there(store: Store) -> int:
+    with store.reader.connect() as connection:
+        return connection.execute(select(func.count()).select_from(schema.blocks["accelerator"])).scalar_one()

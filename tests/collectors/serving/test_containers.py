@@ -29,6 +29,7 @@ from collectors.sources.serving.containers import container_of, members
 from collectors.sources.serving.listeners import processes_behind
 from collectors.sources.serving.namespaces import other_networks
 
+pytestmark = pytest.mark.xdist_group("network")  # beside a browser, which minds interfaces that come and go
 SERVER = """
     import http.server, os, subprocess, sys
 
