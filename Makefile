@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
-CODE := app.py core collectors storage analytics charts pages benchmarks docs tests
+CODE := app.py core collectors storage analytics charts pages reports benchmarks docs tests
 
-.PHONY: run demo setup test test-servers check docs screenshots bench clean
+.PHONY: run demo report setup test test-servers check docs screenshots bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/.user  ## collect from this machine and show it
@@ -13,6 +13,9 @@ run: .venv/.user  ## collect from this machine and show it
 demo: export VATIO_CONFIG := demo.toml
 demo: .venv/.user  ## the same with a simulated fleet in a database of its own
 	@STREAMLIT_SERVER_PORT=$(PORT) $(BIN)/honcho --no-colour start
+
+report: .venv/.user  ## the last whole week as HTML, PDF, XLSX, CSV and JSON, in var/reports
+	@$(BIN)/python -m reports weekly --output var/reports
 
 setup: .venv/.user  ## the environment alone
 

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from core.command_line import Parser
 from core.errors import ConfigError, StoreError
 from core.settings import load
 
@@ -22,13 +22,6 @@ TIME = (
     "a date is its midnight"
 )
 FAMILIES = ("accelerator", "cpu", "host", "deployment", "probe", "latency", "events", "ticks", "accounts")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong on one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,14 +61,14 @@ def _write_no_more() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)  # before the command and after it
+    common = Parser(add_help=False)  # before the command and after it
     common.add_argument(
         "--config",
         metavar="FILE",
         default=argparse.SUPPRESS,
         help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)",
     )
-    parser = _Parser(prog="python -m storage", description=DESCRIPTION, epilog=ENDS, parents=[common])
+    parser = Parser(prog="python -m storage", description=DESCRIPTION, epilog=ENDS, parents=[common])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, summary: str, more: str = "") -> argparse.ArgumentParser:

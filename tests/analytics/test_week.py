@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -36,13 +37,12 @@ def settings(cost: dict[str, Any] | None = None, **more: Any) -> Settings:
     return Settings(cost=BOOK if cost is None else cost, site=SITE, **more)  # type: ignore[arg-type]
 
 
-def monday_ms() -> int:
-    return iso_week(2026, 40, settings().site.zone).start_ms
+MONDAY_MS = iso_week(2026, 40, ZoneInfo(ZONE)).start_ms
 
 
 def fleet(hours: int, begin: int = 0) -> Iterator[Reading]:
     """One card that serves 10 tokens/s at 500 W for half of each day, parked at 100 W else; one free at 50 W."""
-    start_ms, joules, tokens = monday_ms() + begin * HOUR_MS, 0.0, 0.0
+    start_ms, joules, tokens = MONDAY_MS + begin * HOUR_MS, 0.0, 0.0
     labels = {"vendor": "AMD", "model": "MI300X"}
     for key in ("A", "B"):
         yield Entity(observed_at_ms=start_ms, family="accelerator", key=key, host="box", labels=labels)
@@ -56,7 +56,7 @@ def fleet(hours: int, begin: int = 0) -> Iterator[Reading]:
         observed_at_ms=start_ms,
     )
     for at_ms in range(start_ms, start_ms + hours * HOUR_MS + 1, STEP_MS):
-        works = (at_ms - monday_ms() - 1) // HOUR_MS % 24 < 12  # of the step that ends here
+        works = (at_ms - MONDAY_MS - 1) // HOUR_MS % 24 < 12  # of the step that ends here
         joules += (500 if works else 100) * 600.0
         tokens += 6_000.0 if works else 0.0
         yield AcceleratorSample(key="A", observed_at_ms=at_ms, energy_joules_total=joules, processes=1)
@@ -85,10 +85,10 @@ def fleet(hours: int, begin: int = 0) -> Iterator[Reading]:
 
 def week(store: Store, the_settings: Settings, *readings: Reading, hours: int = 168, until: int | None = None) -> Week:
     store.write(*readings)
-    end_ms = monday_ms() + hours * HOUR_MS
+    end_ms = MONDAY_MS + hours * HOUR_MS
     upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
     upkeep.account(end_ms + HOUR_MS // 2)
-    until_ms = end_ms if until is None else monday_ms() + until * HOUR_MS
+    until_ms = end_ms if until is None else MONDAY_MS + until * HOUR_MS
     return read_week(store.reader, the_settings, 2026, 40, until_ms)[0]
 
 

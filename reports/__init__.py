@@ -1,0 +1,1 @@
+"""What leaves the building: the weekly summary as files."""
