@@ -2,92 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-from zoneinfo import ZoneInfo
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.formulas.local_time import iso_week
 from analytics.week import Week, is_clear, read_week, usual_change
 from core.readings import (
-    AcceleratorSample,
-    Assignment,
-    DeploymentSample,
-    Entity,
-    Latency,
-    LatencySample,
     Reading,
 )
-from core.settings import Settings, StorageSettings
-from storage.upkeep import Upkeep
+from core.settings import Settings
+from tests.analytics.weeks import (
+    HOUR_MS,
+    MONDAY_MS,
+    account,
+    fleet,
+    settings,
+)
 from tests.conftest import Store
-
-HOUR_MS = 3_600_000
-STEP_MS = 600_000
-ZONE = "America/Santiago"
-OWNED = {"kind": "owned", "applies_to": "accelerator", "capex": 35_040.0, "life_years": 4}  # 1 USD/h
-BOOK: dict[str, Any] = {"hardware": [OWNED]}
-SITE: dict[str, Any] = {"time_zone": ZONE, "usd_per_kwh": 0.1, "pue_ratio": 1.2, "grid_gco2e_per_kwh": 250.0}
-
-
-def settings(cost: dict[str, Any] | None = None, **more: Any) -> Settings:
-    return Settings(cost=BOOK if cost is None else cost, site=SITE, **more)  # type: ignore[arg-type]
-
-
-MONDAY_MS = iso_week(2026, 40, ZoneInfo(ZONE)).start_ms
-
-
-def fleet(hours: int, begin: int = 0) -> Iterator[Reading]:
-    """One card that serves 10 tokens/s at 500 W for half of each day, parked at 100 W else; one free at 50 W."""
-    start_ms, joules, tokens = MONDAY_MS + begin * HOUR_MS, 0.0, 0.0
-    labels = {"vendor": "AMD", "model": "MI300X"}
-    for key in ("A", "B"):
-        yield Entity(observed_at_ms=start_ms, family="accelerator", key=key, host="box", labels=labels)
-    server = {"model": "llama", "url": "http://box:8000", "engine": "vLLM"}
-    yield Entity(observed_at_ms=start_ms, family="deployment", key="d", host="box", labels=server)
-    yield Assignment(
-        deployment_key="d",
-        target_family="accelerator",
-        target_keys=("A",),
-        origin="processes",
-        observed_at_ms=start_ms,
-    )
-    for at_ms in range(start_ms, start_ms + hours * HOUR_MS + 1, STEP_MS):
-        works = (at_ms - MONDAY_MS - 1) // HOUR_MS % 24 < 12  # of the step that ends here
-        joules += (500 if works else 100) * 600.0
-        tokens += 6_000.0 if works else 0.0
-        yield AcceleratorSample(key="A", observed_at_ms=at_ms, energy_joules_total=joules, processes=1)
-        yield AcceleratorSample(
-            key="B", observed_at_ms=at_ms, energy_joules_total=(at_ms - start_ms) / 1000 * 50.0, processes=0
-        )
-        yield DeploymentSample(
-            key="d",
-            observed_at_ms=at_ms,
-            generation_tokens_total=tokens,
-            prompt_tokens_total=2 * tokens,
-            succeeded_requests_total=tokens / 100,
-            failed_requests_total=0.0,
-            running_requests=float(works),
-            waiting_requests=0.0,
-        )
-        yield LatencySample(
-            key="d",
-            kind=Latency.TTFT,
-            observed_at_ms=at_ms,
-            upper_bounds_seconds=(0.1, 0.5, float("inf")),
-            increments=(9.0, 1.0, 0.0),
-            sum_seconds=1.0,
-        )
 
 
 def week(store: Store, the_settings: Settings, *readings: Reading, hours: int = 168, until: int | None = None) -> Week:
-    store.write(*readings)
     end_ms = MONDAY_MS + hours * HOUR_MS
-    upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
-    upkeep.account(end_ms + HOUR_MS // 2)
+    account(store, end_ms, *readings)
     until_ms = end_ms if until is None else MONDAY_MS + until * HOUR_MS
     return read_week(store.reader, the_settings, 2026, 40, until_ms)[0]
 

@@ -14,8 +14,7 @@ from core.settings import Settings
 from storage.engine import reader_engine, writer_engine
 from storage.migrate import upgrade
 from storage.writer import Writer
-from tests.analytics.test_week import BOOK, HOUR_MS
-from tests.analytics.test_weekly import ENDED, IN_PESOS, MONDAY_MS, PROMISED, WEEK, account, fleet, settings
+from tests.analytics.weeks import BOOK, ENDED, HOUR_MS, IN_PESOS, MONDAY_MS, PROMISED, WEEK, account, fleet, settings
 from tests.conftest import Store
 
 NASTY = '<b>=llama & "#strong[x]" \'é</b>'

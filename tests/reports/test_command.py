@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import ConfigError
 from reports.weekly import FORMATS, week_of
-from tests.analytics.test_weekly import MONDAY_MS, settings
+from tests.analytics.weeks import MONDAY_MS, settings
 from tests.conftest import Store
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import reports
 from analytics.weekly import WeeklySummary
 from reports import as_csv, as_json
 from reports.words import Words, words
-from tests.analytics.test_weekly import settings
+from tests.analytics.weeks import settings
 from tests.reports.conftest import CASES, NASTY
 
 SCHEMA = json.loads((Path(reports.__file__).parent / as_json.SCHEMA).read_text())

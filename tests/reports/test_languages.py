@@ -14,7 +14,7 @@ from analytics.formulas.local_time import iso_week
 from analytics.weekly import Exchange
 from core.errors import ConfigError
 from reports.words import LOCALES, SOURCE, languages, words
-from tests.analytics.test_weekly import settings
+from tests.analytics.weeks import settings
 
 ZONE = settings().site.zone
 TRANSLATED = [language for language in languages() if language != SOURCE]

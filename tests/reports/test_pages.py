@@ -17,7 +17,7 @@ from analytics.weekly import WeeklySummary
 from reports import as_html, as_pdf, as_xlsx
 from reports.document import document
 from reports.words import Words, languages, words
-from tests.analytics.test_weekly import settings
+from tests.analytics.weeks import settings
 from tests.reports.conftest import CASES, NASTY
 
 Summaries = Callable[[str], WeeklySummary]
