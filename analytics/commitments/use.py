@@ -1,6 +1,4 @@
-"""Contracts: what was promised and delivered, what was used of it, what that makes a unit cost, where it leads.
-
-``uses`` reads what was used, stretch by stretch; all else is arithmetic on that, the terms and the price book.
+"""What was used of contracts, stretch by stretch; the only part that reads the store.
 
 ================  =========================  =======================================================================
 unit              amounts here are           used is
@@ -18,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -27,28 +24,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analytics import prices
+from analytics.commitments.terms import (
+    day_of,
+    term,
+    whole_hour,
+    within,
+)
 from analytics.device_hours import IDLE_ID, DeviceHours, device_hours
-from analytics.formulas.commitment import HOURS_PER_MONTH, Split, amortised_usd, usd_per_kw_month, used_and_unused
-from analytics.formulas.cost import usd_per_million
-from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE, Quality, worst
-from analytics.formulas.forecast import month_end_usd
 from analytics.formulas.hosted import HostedTokens
-from analytics.formulas.local_time import MIDNIGHT, MS_PER_HOUR, Span, instant_ms, local
-from analytics.formulas.objectives import Between
-from analytics.formulas.unknown import per, product, total
+from analytics.formulas.local_time import Span
+from analytics.formulas.unknown import total
 from analytics.ledger import LINES, NO_ENERGY, ledger
-from analytics.prices import Converted
 from analytics.serving import are_gateways, asks
-from core.prices import Contract, Tranche
+from core.prices import Contract
 from core.settings import Settings
 from core.sites import matches
 from storage import queries
 from storage.engine import Store
 
-NOT_SEEN, SEEN_LITTLE = "nothing it pays for was seen", "too little of the time was seen"
+NOT_SEEN = "nothing it pays for was seen"
 NO_HOSTED_PRICE = "no hosted price"
 _KWH_PER_MWH = 1_000
-_DAY_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,161 +65,6 @@ class Use:
     reason: str = ""
 
 
-class Effective(NamedTuple):
-    """What units really cost (USD) over a stretch: the contract's own as available and as used, and others."""
-
-    usd_per_kw_month: float | None
-    usd_per_available: float | None
-    usd_per_used: float | None
-    usd_per_gpu_hour: float | None
-    usd_per_million_output_tokens: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A contract over the part of its term that lies in a window.
-
-    ``committed`` is as if all of it were there from the first day, ``delivered`` what was: tranches from their day on.
-    ``used`` stands for the whole window: gaps, where they are few, at the mean of what was seen. ``rows`` are the used
-    and unused part of ``usd`` and add up to it to the cent.
-    """
-
-    contract: Contract
-    use: Use
-    committed: float
-    delivered: float
-    used: float | None
-    used_ratio: float | None
-    usd: float | None
-    rows: Split | None
-    effective: Effective
-    quality: Quality
-    reason: str
-    money_reason: str
-
-    @property
-    def unused(self) -> float | None:
-        """What was delivered and not used; use beyond it leaves nothing."""
-        return None if self.used is None else max(self.delivered - self.used, 0.0)
-
-
-class Forecast(NamedTuple):
-    """Use from the first day seen to the end of the term as a range, beside what will have been delivered then."""
-
-    span: Span
-    used: Between
-    delivered: float
-
-
-def term(contract: Contract, settings: Settings) -> Span:
-    """From midnight of its first day to midnight after its last, in the zone of the main site."""
-    return Span(_midnight_ms(contract.begins, settings), _midnight_ms(contract.ends, settings))
-
-
-def days_left(contract: Contract, settings: Settings, at_ms: int) -> int:
-    """Local days of the term that are still to come or have begun; 0 when it is over."""
-    return max((contract.ends - max(_day(settings, at_ms), contract.begins)).days, 0)
-
-
-def state(contract: Contract, settings: Settings, at_ms: int) -> str:
-    """Where in its term a contract is, in words."""
-    today, last = _day(settings, at_ms), contract.ends - timedelta(days=1)
-    if today < contract.begins:
-        return f"begins on {contract.begins:%A, %Y-%m-%d}, in {_count((contract.begins - today).days)}"
-    if today > last:
-        return f"ended on {last:%A, %Y-%m-%d}"
-    return f"running, {_count(days_left(contract, settings, at_ms))} left, the last is {last:%A, %Y-%m-%d}"
-
-
-def _count(number: int) -> str:
-    return "1 day" if number == 1 else f"{number:,} days"
-
-
-def _day(settings: Settings, at_ms: int) -> date:
-    return local(at_ms, settings.site.zone).date()
-
-
-def within(span: Span, other: Span) -> Span | None:
-    """The part of a stretch that lies in another, if any."""
-    part = Span(max(span.start_ms, other.start_ms), min(span.end_ms, other.end_ms))
-    return part if part.start_ms < part.end_ms else None
-
-
-def days(span: Span, settings: Settings) -> list[Span]:
-    """A stretch cut at local midnights."""
-    return _cut(span, settings, 1)
-
-
-def weeks(span: Span, settings: Settings) -> list[Span]:
-    """The same cut at the midnights on which Mondays begin."""
-    return _cut(span, settings, 7)
-
-
-def _cut(span: Span, settings: Settings, step_days: int) -> list[Span]:
-    day = _day(settings, span.start_ms)
-    day -= timedelta(days=day.weekday() if step_days > 1 else 0)
-    cuts = []
-    while (at_ms := _midnight_ms(day, settings)) < span.end_ms:
-        cuts += [at_ms] if at_ms > span.start_ms else []
-        day += timedelta(days=step_days)
-    return [Span(*edges) for edges in pairwise([span.start_ms, *cuts, span.end_ms])]
-
-
-def _midnight_ms(day: date, settings: Settings) -> int:
-    """When a day begins in the zone of the main site, to the UTC hour: accounts know no smaller ones."""
-    return _hour(instant_ms(day, MIDNIGHT, settings.site.zone))
-
-
-def _hour(at_ms: int) -> int:
-    return at_ms // MS_PER_HOUR * MS_PER_HOUR
-
-
-# --- what was promised ---
-
-
-def committed(contract: Contract, settings: Settings, span: Span) -> float:
-    """What of the whole amount falls into a stretch, as if it were there from the first day."""
-    return _due(contract, settings, span, [Tranche(begins=contract.begins, amount=contract.amount)])
-
-
-def delivered(contract: Contract, settings: Settings, span: Span) -> float:
-    """What was there to be used: megawatts of tranches that have begun, or an even part of each tranche's rest."""
-    return _due(contract, settings, span, contract.tranche) if contract.tranche else committed(contract, settings, span)
-
-
-def _due(contract: Contract, settings: Settings, span: Span, tranches: Iterable[Tranche]) -> float:
-    end_ms = term(contract, settings).end_ms
-    due = 0.0
-    for one in tranches:
-        lasts = Span(_midnight_ms(one.begins, settings), end_ms)
-        part = within(span, lasts)
-        if part is not None:
-            due += one.amount * (part.hours if contract.unit == "megawatts" else part.hours / lasts.hours)
-    return due
-
-
-def amortised(contract: Contract, settings: Settings, span: Span) -> Converted:
-    """The price's even part of a stretch (USD), converted at the rate of each day."""
-    whole = term(contract, settings)
-    part = within(span, whole)
-    if part is None:
-        return Converted(0.0)
-    edges = [part.start_ms, *prices.price_cuts(settings, *part), part.end_ms]
-    pieces = [Span(*edge) for edge in pairwise(edges)]
-    rates = [prices.to_currency(settings, 1.0, contract.currency, "USD", piece.start_ms) for piece in pieces]
-    usd = total(
-        *(
-            product(amortised_usd(contract.price, whole, piece), rate.amount)
-            for piece, rate in zip(pieces, rates, strict=True)
-        )
-    )
-    dates = [rate.rate_on for rate in rates if rate.rate_on]
-    return Converted(usd, min(dates, default=None), next((rate.reason for rate in rates if rate.reason), ""))
-
-
-# --- what was used ---
-
-
 def uses(engine: Store, settings: Settings, edges_ms: Sequence[int]) -> dict[str, tuple[Use, ...]]:
     """What was used of every contract, by its name, between successive edges that lie in its term.
 
@@ -234,7 +75,7 @@ def uses(engine: Store, settings: Settings, edges_ms: Sequence[int]) -> dict[str
             cut once more.
     """
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
-    edges = sorted({*edges_ms, *map(_hour, prices.price_cuts(settings, start_ms, end_ms))})
+    edges = sorted({*edges_ms, *map(whole_hour, prices.price_cuts(settings, start_ms, end_ms))})
     seen = _Seen.read(engine, settings, start_ms, end_ms)
     found = {}
     for contract in settings.cost.contract:
@@ -352,7 +193,7 @@ def _hosted_usd(settings: Settings, entity: pd.Series[Any], row: dict[Any, Any])
         0.0 if pd.isna(row.get(name)) else float(row[name])
         for name in ("prompt_tokens", "cached_prompt_tokens", "output_tokens")
     )
-    day = _day(settings, row["hour_ms"])
+    day = day_of(settings, row["hour_ms"])
     called = [str(entity["key"]), str(entity["labels"].get("url", ""))]
     for price in settings.cost.hosted:
         if (
@@ -450,125 +291,4 @@ def together(of: Iterable[Use], span: Span) -> Use:
         prompt_tokens=added("prompt_tokens"),
         is_estimated=any(one.is_estimated for one in parts),
         reason=next((one.reason for one in parts if one.reason), "" if parts else NOT_SEEN),
-    )
-
-
-# --- what it makes ---
-
-
-def standing(contract: Contract, settings: Settings, of: Iterable[Use], window: Span) -> Standing | None:
-    """A contract over a window; ``None`` where its term does not reach in.
-
-    Below ``LEAST_COVERAGE`` nothing is said of the whole window, below ``ENOUGH_COVERAGE`` it is an estimate.
-    """
-    part = within(window, term(contract, settings))
-    if part is None:
-        return None
-    use = together(of, part)
-    there = delivered(contract, settings, part)
-    factor = None
-    if use.covered_ratio >= LEAST_COVERAGE:
-        factor = 1.0 if use.covered_ratio >= ENOUGH_COVERAGE else 1 / use.covered_ratio
-    used = product(use.used, factor)
-    ratio = per(used, there)
-    money = amortised(contract, settings, part)
-    usd = None if money.amount is None else round(money.amount, 2)
-    split = used_and_unused(usd, ratio)
-    estimated = contract.estimate or use.is_estimated or factor != 1.0
-    return Standing(
-        contract=contract,
-        use=use,
-        committed=committed(contract, settings, part),
-        delivered=there,
-        used=used,
-        used_ratio=ratio,
-        usd=usd,
-        rows=None if split is None or usd is None else _to_the_cent(usd, split),
-        effective=_effective(contract, money.amount, there, used, use, factor),
-        quality=Quality.MISSING if used is None else worst(Quality.DERIVED, *([Quality.ESTIMATED] * estimated)),
-        reason="" if used is not None else use.reason or f"{SEEN_LITTLE}: {use.covered_ratio:.0%}",
-        money_reason=money.reason,
-    )
-
-
-def _to_the_cent(usd: float, split: Split) -> Split:
-    used = round(split.used_usd, 2)
-    return Split(used, round(usd - used, 2))
-
-
-def _effective(
-    contract: Contract, usd: float | None, there: float, used: float | None, use: Use, factor: float | None
-) -> Effective:
-    def price(amount: float | None) -> float | None:
-        return usd_per_million(usd, amount) if contract.unit == "tokens" else per(usd, amount)
-
-    months = there / HOURS_PER_MONTH if contract.unit == "megawatts" else None
-    return Effective(
-        usd_per_kw_month=usd_per_kw_month(usd, months),
-        usd_per_available=price(there),
-        usd_per_used=price(used),
-        usd_per_gpu_hour=per(usd, product(use.gpu_hours, factor)),
-        usd_per_million_output_tokens=usd_per_million(usd, product(use.output_tokens, factor)),
-    )
-
-
-def since_ms(of: Iterable[Use]) -> int | None:
-    """When the first stretch began of which something is known (Unix ms)."""
-    return min((one.span.start_ms for one in of if one.covered_ratio), default=None)
-
-
-def forecast(contract: Contract, settings: Settings, of: Sequence[Use]) -> Forecast | None:
-    """Use at the end of the term if the days to come are like those seen.
-
-    ``None`` under seven whole days of data, and when the term is over.
-
-    Time before the first sight of what the contract pays for is left out, on both sides.
-    """
-    first_ms = since_ms(of)
-    if first_ms is None:
-        return None
-    whole = term(contract, settings)
-    span, seen = Span(first_ms, whole.end_ms), Span(first_ms, max(one.span.end_ms for one in of))
-    if seen.end_ms >= span.end_ms:
-        return None
-    full_days = set(days(whole, settings))
-    by_day = [together(of, day) for day in days(seen, settings) if day in full_days]
-    daily = [one.used for one in by_day if one.used is not None and one.covered_ratio >= ENOUGH_COVERAGE]
-    others = max(span.hours / _DAY_HOURS - len(daily), 0.0)
-    found = month_end_usd(sum(daily), others, daily)  # its arithmetic is the same in every unit
-    return None if found is None else Forecast(span, found, delivered(contract, settings, span))
-
-
-BURN = ("at", "delivered", "used", "low", "high")
-
-
-def burn(contract: Contract, settings: Settings, of: Sequence[Use]) -> pd.DataFrame:
-    """Amounts that have added up since the first day seen, week by week, and where they lead.
-
-    Returns:
-        at (UTC), delivered (to the end of the term), used (as far as it was seen), low and high (the forecast's range;
-        from the last day seen to the end).
-    """
-    first_ms = since_ms(of)
-    if first_ms is None:
-        return pd.DataFrame(columns=list(BURN)).astype(
-            {"at": "datetime64[ms, UTC]"} | dict.fromkeys(BURN[1:], "float64")
-        )
-    end_ms, last_ms = term(contract, settings).end_ms, max(one.span.end_ms for one in of)
-    totals = {first_ms: 0.0}
-    for week in weeks(Span(first_ms, last_ms), settings):
-        totals[week.end_ms] = totals[week.start_ms] + (together(of, week).used or 0.0)
-    ahead = forecast(contract, settings, of)
-    low = {} if ahead is None else {last_ms: totals[last_ms], end_ms: ahead.used.lower}
-    high = {} if ahead is None else low | {end_ms: ahead.used.upper}
-    begins = {at_ms for one in contract.tranche if (at_ms := _midnight_ms(one.begins, settings)) > first_ms}
-    edges = pd.Series(sorted({*totals, *begins, end_ms}))
-    return pd.DataFrame(
-        {
-            "at": pd.to_datetime(edges, unit="ms", utc=True),
-            "delivered": [delivered(contract, settings, Span(first_ms, at)) for at in edges],
-            "used": edges.map(totals).astype("float64"),
-            "low": edges.map(low).astype("float64"),
-            "high": edges.map(high).astype("float64"),
-        }
     )
