@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -299,7 +298,9 @@ def _weeks(account: Account, view: View, *, key: str) -> None:
     in_money = weeks["used_usd"].notna().any()
     names = ["used_usd", "unused_usd"] if in_money else ["used", "unused"]
     frame = weeks.tail(MOST_WEEKS)[["week", *names]].set_axis(["week", USED, UNUSED], axis="columns")
-    factor, symbol = (1.0, "USD") if in_money else account.unit.step(float(np.nanmax(frame[[USED, UNUSED]], initial=0)))
+    factor, symbol = (
+        (1.0, "USD") if in_money else account.unit.step(float(frame[[USED, UNUSED]].max().fillna(0.0).max()))
+    )
     frame[[USED, UNUSED]] /= factor
     picture(
         "Used and unused by week",
