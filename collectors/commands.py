@@ -61,6 +61,8 @@ def run(settings: Settings) -> int:
             writer=writer,
         )
         upkeep = Upkeep(reader_engine(storage.address), writer, storage, is_busy=daemon.is_ticking)
+        if settings.simulated:
+            upkeep.account(now_ms())  # a past without accounts would open with unknown bills
         page = open_page(settings.metrics, Page(daemon.latest, newest_revision()).render)
         daemon.start()
         upkeep.start()
