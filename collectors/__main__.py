@@ -6,20 +6,21 @@ import argparse
 import logging
 import sys
 
+from core.command_line import Parser
 from core.errors import ConfigError, StoreError
 from core.settings import load
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, load the settings, do it; one line on bad input."""
-    common = argparse.ArgumentParser(add_help=False)  # before the command and after it
+    common = Parser(add_help=False)  # before the command and after it
     common.add_argument(
         "--config",
         metavar="FILE",
         default=argparse.SUPPRESS,
         help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)",
     )
-    parser = argparse.ArgumentParser(prog="python -m collectors", description="Vatio's collectors", parents=[common])
+    parser = Parser(prog="python -m collectors", description="Vatio's collectors", parents=[common])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", parents=[common], help="collect until Ctrl-C (the daemon)")
     once = commands.add_parser("once", parents=[common], help="look once at everything; print and store it")

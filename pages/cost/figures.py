@@ -18,6 +18,7 @@ from pages.shared.reasons import cost_reason
 TOKENS, JOULES = unit_of("x_tokens"), unit_of("x_joules")
 ORIGINS = {
     "settings": "set in the settings",
+    "labels": "found by labels of an exporter",
     "processes": "found by process ids",
     "unjoined": "not known",
 }
@@ -31,7 +32,7 @@ BLENDED_FORMULA = (
 )
 COST_FORMULA = (
     "**hours assigned × hardware price per hour + energy × PUE × electricity price**\n\nElectricity is 0 where "
-    "the hardware price includes it. The prices set today are applied to the whole window."
+    "the hardware price includes it. The prices that hold at the end of the window are applied to all of it."
 )
 ENERGY_FORMULA = (
     "**increase of the devices' energy counters**, or integrated power where there is none.\n\nNot included: "

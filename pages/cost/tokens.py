@@ -91,7 +91,7 @@ def _trend(kept: set[int], view: View) -> None:
             "usd_per_million_output_tokens",
             "cost_usd",
             "per million output tokens",
-            "today's prices throughout",
+            "each step at the prices at its end",
         ),
         ("Energy", "joules_per_output_token", "energy_joules", "per output token", "prompts and idle time included"),
     )
