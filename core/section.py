@@ -58,3 +58,6 @@ Ratio = Annotated[Number, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Day = Annotated[date, BeforeValidator(_day)]
 Currency = Annotated[str, like(r"[A-Z]{3}", "a currency code of ISO 4217 such as USD")]
+VariableName = Annotated[
+    str, like(r"[A-Z][A-Z0-9_]*", "the NAME of an environment variable such as OPENAI_API_KEY, not the key itself")
+]

@@ -26,9 +26,10 @@ from pydantic_settings import (
 
 from core.errors import ConfigError
 from core.prices import CostSettings
-from core.section import Name, NotNegative, Number, Positive, Section, like
+from core.section import Name, NotNegative, Number, Positive, Section, VariableName, like
 from core.settings_error import PREFIX, Origins, one_line, unknown_key
 from core.sites import Site
+from core.summary import SummarySettings
 
 DEFAULT_FILE = "vatio.toml"
 FILE_VARIABLE = "VATIO_CONFIG"
@@ -51,9 +52,6 @@ def _with_a_possible_port(url: str) -> str:
 _URL_WORDS = "http://host:port or https://... without credentials or query"
 Url = Annotated[str, like(r"https?://[^\s/?#@]+(/[^\s?#]*)?", _URL_WORDS), AfterValidator(_with_a_possible_port)]
 UrlPath = Annotated[str, like(r"/[^\s?#]*", "a path that begins with / and has no query")]
-VariableName = Annotated[
-    str, like(r"[A-Z][A-Z0-9_]*", "the NAME of an environment variable such as OPENAI_API_KEY, not the key itself")
-]
 
 
 class StorageSettings(Section):
@@ -293,6 +291,7 @@ class Settings(BaseSettings):
     metrics: ExpositionSettings = ExpositionSettings()
     probe: tuple[ProbeSettings, ...] = ()
     cost: CostSettings = CostSettings()
+    summary: SummarySettings = SummarySettings()
     simulated: bool = False
 
     @field_validator("probe")
@@ -365,6 +364,7 @@ def _refuse_unknown_variables(settings: Settings, origins: Origins) -> None:
     secrets = {probe.api_key_env for probe in settings.probe} | {settings.metrics.token_env}
     secrets |= {server.api_key_env for server in settings.serving.server}
     secrets |= {target.api_key_env for target in settings.exporters.target}
+    secrets |= {delivery.url_env for delivery in settings.summary.deliver}
     for name in sorted(set(origins.variables) - OTHER_VARIABLES - secrets):
         where = name.removeprefix(PREFIX).lower().split("__")
         if where[0] not in Settings.model_fields and not _SERVICE_LINK.search(name):

@@ -313,3 +313,32 @@ store_fact = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
+
+weekly_summary = Table(
+    "weekly_summary",
+    metadata,
+    Column("week", Text, primary_key=True),  # of ISO 8601: 2026-W46
+    Column("version", Integer, primary_key=True),  # from 1; a later one leaves the earlier ones as they are
+    Column("made_at_ms", Integer, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("reason", Text, nullable=False),  # closed, settings or data: what made it be made
+    Column("settings_digest", Text, nullable=False),  # of the prices and promises that it was made with
+    Column("accounts_digest", Text, nullable=False),  # of the accounts that it was made from
+    Column("content", Text, nullable=False),  # JSON
+    sqlite_strict=True,
+)
+
+summary_delivery = Table(
+    "summary_delivery",
+    metadata,
+    Column("week", Text, primary_key=True),
+    Column("recipient", Text, primary_key=True),  # its name in the settings
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),  # sending, delivered or failed
+    Column("attempts", Integer, nullable=False),
+    Column("tried_at_ms", Integer, nullable=False),
+    Column("next_at_ms", Integer),  # of a failed one: when it is tried again
+    Column("error", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)

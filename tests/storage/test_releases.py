@@ -1,7 +1,7 @@
 """A database of every released schema opens with all its data, and goes on as if it were new.
 
 ``revision-NNNN.db.gz`` was written by the release whose newest migration that was: two accelerators, two sockets,
-a host and a server over 45 minutes in which an hour ends.
+a host and a server over 45 minutes in which an hour ends; from 0005 on also a weekly summary that was sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from core.catalog import FAMILIES
 from core.readings import AcceleratorSample
 from core.settings import StorageSettings
-from storage import migrate, queries
+from storage import migrate, queries, summaries
 from storage.batch import Batch
 from storage.engine import reader_engine, writer_engine
 from storage.session import writing
@@ -55,6 +55,12 @@ def test_there_is_a_file_of_every_revision():
     scripts = ScriptDirectory.from_config(migrate._config())
     revisions = {script.revision for script in scripts.walk_revisions()}
     assert {file.name.split(".")[0].removeprefix("revision-") for file in FILES.iterdir()} == revisions
+
+
+def test_what_was_kept_and_sent_stays_so(opened: Opened, request: pytest.FixtureRequest):
+    if "revision-0005" <= request.node.callspec.id:
+        assert summaries.content(opened.reader, "2025-W41", 1) == '{"name": "2025-W41"}'
+        assert not summaries.claim(opened.writer.engine, "2025-W41", "managers", 1, 1 << 50)
 
 
 def everything(reader: Engine) -> dict[str, pd.DataFrame]:

@@ -67,6 +67,9 @@ def test_revisions_can_be_taken_back_one_by_one(empty_address: Address):
             command.downgrade(migrate._config(connection), "-1")
 
     taken_back()
+    assert not inspect(engine).has_table("weekly_summary")
+    assert "active_joules" in {column["name"] for column in inspect(engine).get_columns("account")}
+    taken_back()
     assert "active_joules" not in {column["name"] for column in inspect(engine).get_columns("account")}
     assert "chunks" in {column["name"] for column in inspect(engine).get_columns("probe_sample")}
     taken_back()
