@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from html import escape
 
 from analytics.weekly import WeeklySummary
-from reports.document import Document, Section, Table, Tile, document
+from reports.document import Document, document
+from reports.figures import Tile
 from reports.pictures import Picture, pictures
+from reports.sections import Section, Table
 from reports.words import Words
 
 _STYLE = """

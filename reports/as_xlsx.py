@@ -14,8 +14,10 @@ from openpyxl.worksheet.worksheet import Worksheet
 from analytics.formulas.unknown import product
 from analytics.ledger import LINES
 from analytics.weekly import MONEY, Figure, Unit, WeeklySummary, why_unknown
-from reports import document, phrases
-from reports.document import one_line
+from reports import phrases
+from reports.document import document
+from reports.figures import one_line, why
+from reports.findings import where
 from reports.words import Words
 
 _MOST_WIDE = 60
@@ -72,7 +74,7 @@ def file(summary: WeeklySummary, words: Words) -> bytes:
 
 
 def _told(sheet: Worksheet, summary: WeeklySummary, words: Words) -> None:
-    said = document.document(summary, words)
+    said = document(summary, words)
     lines = [said.title, said.subtitle, *said.notices, *said.verdict]
     for section in (*said.first, *said.second):
         lines += ["", section.title, *section.lines] if section.lines else []
@@ -141,7 +143,7 @@ def _figures(summary: WeeklySummary, words: Words) -> Iterator[list[_Cell]]:
                 "" if one.change is None else words.say("yes") if one.is_clear else words.say("no"),
                 words.say(phrases.QUALITIES[one.quality]),
                 _Number(one.covered_ratio, _PERCENT),
-                "" if one.why is None else document.why(one.why, words),
+                "" if one.why is None else why(one.why, words),
             ]
 
 
@@ -160,8 +162,8 @@ def _wastes(summary: WeeklySummary, words: Words) -> Iterator[list[_Cell]]:
         reason = why_unknown(one)
         yield [
             f"{words.say(phrases.WASTES[one.kind])}: {one_line(one.what)}",
-            document.where(one, words),
-            _money(one.cost_usd, words) if reason is None else document.why(reason, words),
+            where(one, words),
+            _money(one.cost_usd, words) if reason is None else why(reason, words),
             _Number(one.freed_gpu_hours, _HOURS),
             words.say(phrases.QUALITIES[one.quality]),
         ]

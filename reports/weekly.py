@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from analytics.formulas.local_time import MS_PER_HOUR, local
-from analytics.week import week_span
-from analytics.weekly import WeeklySummary, weekly_summary
+from analytics.weekly import WeeklySummary, week_span, weekly_summary
 from core.errors import ConfigError
 from core.settings import Settings
 from reports import as_csv, as_html, as_json, as_pdf, as_xlsx

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.week import Week, is_clear, read_week, usual_change
+from analytics.weekly.against import is_clear, usual_change
+from analytics.weekly.week import Week, read_week
 from core.readings import (
     Reading,
 )

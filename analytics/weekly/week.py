@@ -7,7 +7,6 @@ is not over, or not accounted for to its end, has the hours so far.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,30 +19,15 @@ from analytics.formulas.cost import usd_per_million
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
 from analytics.formulas.latency import LEAST_FOR_P99
 from analytics.formulas.local_time import Span, iso_week
-from analytics.formulas.objectives import Between
 from analytics.formulas.unknown import per, total
 from analytics.latency import quantiles
 from analytics.ledger import Bill, Ledger, bill, deployment_bills, ledger
-from analytics.objectives import kept, objective_of
 from analytics.serving import are_gateways
+from analytics.weekly.promises import Attainment, attainments
 from core.readings import Latency
 from core.settings import Settings
 from storage import queries
 from storage.engine import Store
-
-CLEAR_RATIO = 0.05
-"""A change up to this is not called one (summary rule)."""
-WOBBLE_WEEKS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attainment:
-    """How one model's promise was kept over a week."""
-
-    model: str
-    target_ratio: float
-    attained: Between | None
-    requests: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,30 +135,10 @@ def read_week(engine: Store, settings: Settings, year: int, week: int, until_ms:
             used_gpu_hours=float((hours["active_ratio"] * hours["there_ratio"])[seen].sum()) if seen.any() else None,
             operational_grams=grams,
             grid_source=source,
-            attainments=tuple(_attainments(engine, settings, start_ms, end_ms)),
+            attainments=tuple(attainments(engine, settings, start_ms, end_ms)),
         ),
         priced,
     )
-
-
-def is_clear(before: float | None, after: float | None, wobble: float | None) -> bool:
-    """Whether a change is more than noise: over 5 % of what was, and over the usual change from week to week.
-
-    Args:
-        before: last week's figure.
-        after: this week's.
-        wobble: median absolute change between the weeks before (``usual_change``); ``None``: too few of them.
-    """
-    if before is None or after is None:
-        return False
-    moved = abs(after - before)
-    return moved > CLEAR_RATIO * abs(before) and (wobble is None or moved > wobble)
-
-
-def usual_change(figures: list[float | None]) -> float | None:
-    """Median absolute change from week to week, oldest first; ``None`` where fewer than three changes are known."""
-    steps = [abs(b - a) for a, b in pairwise(figures) if a is not None and b is not None]
-    return float(np.median(steps)) if len(steps) >= 3 else None
 
 
 def _servers(engine: Store) -> list[int]:
@@ -207,25 +171,3 @@ def _carbon(priced: Ledger, settings: Settings) -> tuple[float | None, str]:
         grams.append(operational_grams(None if np.isnan(kwh) else float(kwh), factor.grams_per_kwh if factor else None))
         sources |= {factor.source: None} if factor else {}
     return total(*grams) if grams else None, "; ".join(sources)
-
-
-def _attainments(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[Attainment]:
-    """Of every model that something is promised of."""
-    entities = queries.entities(engine, "deployment")
-    entities = entities[~are_gateways(entities)]
-    found = []
-    for model, rows in entities.groupby("model"):
-        objective = objective_of(str(model), settings.serving.objective)
-        if objective is None or start_ms >= end_ms:
-            continue
-        of = kept(engine, objective, [int(i) for i in rows["entity_id"]], start_ms, end_ms)
-        requests = max((one.observations for one in of.promises if one.of_requests), default=0.0)
-        found.append(
-            Attainment(
-                model=str(model),
-                target_ratio=min((one.target_ratio for one in of.promises), default=np.nan),
-                attained=of.attained,
-                requests=requests,
-            )
-        )
-    return found

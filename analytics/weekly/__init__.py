@@ -1,0 +1,46 @@
+"""The weekly summary as data: what a manager reads on Monday, in keys and numbers, without a word of any language.
+
+``reports`` and the weekly page put it into words. Comparisons are with the week before, over as many hours as this one
+has had so far; amounts that add up over time are compared per hour, so that a week of 167 or 169 hours is like others.
+"""
+
+from analytics.weekly.figure import MONEY, Figure, Headline, Unit
+from analytics.weekly.read import weekly_summary
+from analytics.weekly.reasons import Reason, Why, why_unknown
+from analytics.weekly.summary import (
+    Action,
+    Assumptions,
+    ContractUse,
+    CostRow,
+    DataQuality,
+    Day,
+    Effort,
+    Exchange,
+    ModelCost,
+    Promise,
+    WeeklySummary,
+)
+from analytics.weekly.week import week_span
+
+__all__ = [
+    "MONEY",
+    "Action",
+    "Assumptions",
+    "ContractUse",
+    "CostRow",
+    "DataQuality",
+    "Day",
+    "Effort",
+    "Exchange",
+    "Figure",
+    "Headline",
+    "ModelCost",
+    "Promise",
+    "Reason",
+    "Unit",
+    "WeeklySummary",
+    "Why",
+    "week_span",
+    "weekly_summary",
+    "why_unknown",
+]

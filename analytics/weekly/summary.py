@@ -1,0 +1,159 @@
+"""The weekly summary as data: keys and numbers, without a word of any language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
+
+from analytics.formulas import change
+from analytics.formulas.energy import Quality
+from analytics.formulas.local_time import Span
+from analytics.ledger import Bill
+from analytics.wastes.waste import Waste
+from analytics.weekly.figure import Figure, Headline
+from analytics.weekly.reasons import Why
+
+
+class Day(NamedTuple):
+    """A local day of the week so far; no bill where no device was there."""
+
+    span: Span
+    bill: Bill | None
+
+
+class CostRow(NamedTuple):
+    """What a deployment cost at a site, by the hours it held devices there; ``IDLE_ID`` has what nobody held."""
+
+    site: str
+    deployment_id: int
+    model: str
+    server: str
+    device_hours: float
+    bill: Bill
+
+
+class ModelCost(NamedTuple):
+    """What a model cost at all its servers; one that the servers do not name, or that nobody held, has no name."""
+
+    model: str
+    usd: float | None
+    kwh: float | None
+    output_tokens: float | None
+    usd_per_million_output_tokens: float | None
+
+
+class ContractUse(NamedTuple):
+    """A contract over the part of its term that lies in the week."""
+
+    name: str
+    last_day: date
+    ends_in_week: bool
+    used_ratio: float | None
+    usd: float | None
+    unused_usd: float | None
+    quality: Quality
+    why: Why | None
+
+
+class Promise(NamedTuple):
+    """How a model's objective was kept; ``is_kept`` is ``None`` where that cannot be told."""
+
+    model: str
+    target_ratio: float
+    low: float | None
+    high: float | None
+    requests: float
+    is_kept: bool | None
+
+
+class Effort(NamedTuple):
+    """What an action takes: its size and the hours of one person, by rule of thumb; and what it does to latency."""
+
+    size: str
+    low_hours: float
+    high_hours: float
+    latency_risk: str
+
+
+class Action(NamedTuple):
+    """What could be done about a waste, and what that could be worth in a week."""
+
+    waste: Waste
+    saving_usd: tuple[float, float]
+    freed_gpu_hours: float
+    effort: Effort
+
+
+class Exchange(NamedTuple):
+    """The currency that people read amounts in, and what a US dollar costs in it; ``None``: no rate is known."""
+
+    currency: str
+    per_usd: float | None
+    rate_on: date | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataQuality:
+    """What the figures stand on.
+
+    energy_scope: "meter" where every site has a PUE, "device" where none has, else "mixed".
+    accounted_until_ms: how far accounts reach; ``None`` where there are none.
+    missing: what is unknown of which device.
+    tariff_changes_ms: new versions of a tariff in this week or the one before; amounts are not compared across them.
+    """
+
+    covered_ratio: float | None
+    is_lower_bound: bool
+    devices: int
+    energy_scope: str
+    accounted_until_ms: int | None
+    batches_dropped: int
+    missing: tuple[Why, ...]
+    tariff_changes_ms: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions:
+    """What the amounts assume, and where prices and factors are from."""
+
+    price_sources: tuple[str, ...]
+    grid_source: str
+    pue_by_site: tuple[tuple[str, float | None], ...]
+    output_weight_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeeklySummary:
+    """A week. Amounts are USD; ``exchange`` says what people read them in."""
+
+    name: str
+    span: Span
+    zone: str
+    elapsed_hours: float
+    whole_hours: float
+    is_simulated: bool
+    exchange: Exchange
+    headlines: tuple[Headline, ...]
+    cost_effects: change.CostEffects | None
+    unit_price_effects: change.UnitPriceEffects | None
+    promises: tuple[Promise, ...]
+    wastes: tuple[Waste, ...]
+    actions: tuple[Action, ...]
+    contracts: tuple[ContractUse, ...]
+    days: tuple[Day, ...]
+    models: tuple[ModelCost, ...]
+    sites: tuple[tuple[str, Bill], ...]
+    rows: tuple[CostRow, ...]
+    quality: DataQuality
+    assumptions: Assumptions
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the week is over."""
+        return self.elapsed_hours == self.whole_hours
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """All figures of the headlines by their key."""
+        return {figure.key: figure for headline in self.headlines for figure in headline.figures}
