@@ -31,11 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        settings = load(getattr(given, "config", None))
+        config = getattr(given, "config", None)
+        settings = load(config)
         from collectors import commands as do  # after the settings: a wrong one is told at once
 
         if given.command == "run":
-            return do.run(settings)
+            return do.run(settings, config)
         if given.command == "once":
             return do.once(settings, as_json=given.json)
         return do.doctor(settings)

@@ -22,6 +22,7 @@ from collectors.page.render import Page
 from collectors.page.server import open_page
 from collectors.registry import Context, sources
 from collectors.runner import Daemon, Tick, discovered, run_tick
+from collectors.weekly import WeeklyCommand
 from core.catalog import FAMILIES
 from core.errors import StoreError, StoreLocked
 from core.readings import LatencySample, Outcome, Sample
@@ -43,8 +44,13 @@ SECOND_LOOK_SECONDS = 1.0
 NOT_HERE = "not here"
 
 
-def run(settings: Settings) -> int:
-    """The daemon: every source on its grid until SIGINT or SIGTERM."""
+def run(settings: Settings, config: str | None) -> int:
+    """The daemon: every source on its grid until SIGINT or SIGTERM.
+
+    Args:
+        settings: as they were loaded.
+        config: the file that they were asked from, for the command that it starts.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -64,13 +70,17 @@ def run(settings: Settings) -> int:
         if settings.simulated:
             upkeep.account(now_ms())  # a past without accounts would open with unknown bills
         page = open_page(settings.metrics, Page(daemon.latest, newest_revision()).render)
+        weekly = WeeklyCommand(config)
         daemon.start()
         upkeep.start()
+        if settings.summary.enabled:
+            weekly.start()
         log.info("collecting every %g s into %s", settings.collectors.interval_seconds, storage.address)
         stop.wait()
         log.info("stopping")
         if page is not None:
             page.stop()
+        weekly.stop()
         daemon.stop()
         upkeep.stop()
     return 0

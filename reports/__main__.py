@@ -1,4 +1,4 @@
-"""``python -m reports weekly``: the weekly summary as files."""
+"""``python -m reports weekly | due``: the weekly summary as files, and what the daemon has to do about it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 
 from core.command_line import Parser
 from core.errors import ConfigError, StoreError
-from core.settings import load
+from core.settings import Settings, load
 
-ENDS = "exit status: 0 done, 2 wrong settings or arguments, 3 the store or the folder cannot be used"
+ENDS = (
+    "exit status: 0 done, 1 somebody did not get it, 2 wrong settings or arguments, "
+    "3 the store or the folder cannot be used"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
-        return _weekly(given)
+        return _due(given) if given.command == "due" else _weekly(given)
     except ConfigError as exc:
         print(exc, file=sys.stderr)  # noqa: T201
         return 2
@@ -48,10 +51,34 @@ def _weekly(given: argparse.Namespace) -> int:
     now_ms = time.time_ns() // 1_000_000
     words(given.language, settings.site.zone)  # before a second of reading: a wrong one is told at once
     week = weekly.week_of(given.week, settings, now_ms)
-    summary = weekly.read(settings, week, now_ms)
+    if given.deliver:
+        return _deliver(settings, week, now_ms)
+    summary = None if given.rebuild else weekly.read_as_kept(settings, week, given.version)
+    if summary is None:
+        summary = weekly.read(settings, week, now_ms)
     spoken = words(given.language, settings.site.zone, summary.exchange)
     for file in weekly.write(summary, formats, given.output, spoken):
         print(file)  # noqa: T201  the command's product
+    return 0
+
+
+def _deliver(settings: Settings, week: tuple[int, int], now_ms: int) -> int:
+    """Send a week to everybody at once, whatever became of it before; 1 where somebody did not get it."""
+    from reports.due import send_again
+
+    missed = 0
+    for line, is_sent in send_again(settings, week, now_ms):
+        print(line, file=sys.stdout if is_sent else sys.stderr)
+        missed += not is_sent
+    return 1 if missed else 0
+
+
+def _due(given: argparse.Namespace) -> int:
+    settings = load(given.config)
+    from reports.due import due
+
+    for line in due(settings, time.time_ns() // 1_000_000):
+        print(line, flush=True)  # noqa: T201
     return 0
 
 
@@ -69,9 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     weekly.add_argument("--format", metavar="A,B", help="json, csv, html, xlsx, pdf; default: all")
     weekly.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="folder of the files; default: here")
     weekly.add_argument("--language", default="en", metavar="L", help="en, es, pt, or with a region such as es_CL")
-    weekly.add_argument(
-        "--config", metavar="FILE", help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)"
+    which = weekly.add_mutually_exclusive_group()
+    which.add_argument("--rebuild", action="store_true", help="from the accounts, even where the week was kept")
+    which.add_argument("--version", type=int, metavar="N", help="of the week as it was kept; default: the newest")
+    weekly.add_argument("--deliver", action="store_true", help="send it to every [[summary.deliver]]; writes no files")
+    due = commands.add_parser(
+        "due",
+        help="keep the weeks that are over, and send the last one when it is time (the daemon starts this)",
+        description="Keeps each week that is over, and once more where prices or late data change it; sends the last "
+        "one to every [[summary.deliver]] that has not got it. Safe to run at any time.",
+        epilog=ENDS,
     )
+    for command in (weekly, due):
+        command.add_argument(
+            "--config", metavar="FILE", help="settings (else $VATIO_CONFIG, else vatio.toml, else defaults)"
+        )
     return parser
 
 

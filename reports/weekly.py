@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from analytics.formulas.local_time import MS_PER_HOUR, local
-from analytics.weekly import WeeklySummary, week_span, weekly_summary
+from analytics.weekly import WeeklySummary, kept, week_span, weekly_summary
 from core.errors import ConfigError
 from core.settings import Settings
 from reports import as_csv, as_html, as_json, as_pdf, as_xlsx
 from reports.words import Words
-from storage import maintenance
+from storage import maintenance, summaries
 
 FORMATS: Mapping[str, Callable[[WeeklySummary, Words], bytes]] = {
     "json": as_json.file,
@@ -52,13 +52,36 @@ def week_of(text: str | None, settings: Settings, now_ms: int) -> tuple[int, int
 
 
 def read(settings: Settings, week: tuple[int, int], now_ms: int) -> WeeklySummary:
-    """The summary from the store of the settings.
+    """The summary made from the accounts, at the prices of the settings.
 
     Raises:
         StoreError: the store cannot be read.
     """
     with maintenance.reading(settings.storage.address, settings.storage.place) as reader:
         return weekly_summary(reader, settings, *week, now_ms)
+
+
+def read_as_kept(settings: Settings, week: tuple[int, int], version: int | None = None) -> WeeklySummary | None:
+    """The summary as it was kept when the week was over; ``None`` where it is not kept.
+
+    Args:
+        settings: with the store.
+        week: year and number.
+        version: one of them; ``None``: the newest that this release can read.
+
+    Raises:
+        ConfigError: there is no such version.
+        StoreError: the store cannot be read, or that version cannot.
+    """
+    name = f"{week[0]}-W{week[1]:02}"
+    with maintenance.reading(settings.storage.address, settings.storage.place) as reader:
+        if version is None:
+            return kept.newest_kept(reader, name)
+        found = kept.read_kept(reader, name, version)
+        if found is None:
+            known = ", ".join(str(one.version) for one in reversed(summaries.kept(reader, name))) or "none"
+            raise ConfigError(f"--version {version}: week {name} has no such version; kept: {known}")
+        return found
 
 
 def write(summary: WeeklySummary, formats: Iterable[str], folder: Path, words: Words) -> list[Path]:

@@ -85,6 +85,11 @@ class Waste:
     reason: str = ""
 
     @property
+    def key(self) -> tuple[Kind, str, tuple[str, ...]]:
+        """What makes it the same waste in another week."""
+        return self.kind, self.what, self.sites
+
+    @property
     def device_ids(self) -> tuple[int, ...]:
         """Devices whose hours it owns."""
         return tuple(sorted({one.device_id for one in self.stretches}))

@@ -5,7 +5,7 @@ has had so far; amounts that add up over time are compared per hour, so that a w
 """
 
 from analytics.weekly.figure import MONEY, Figure, Headline, Unit
-from analytics.weekly.read import weekly_summary
+from analytics.weekly.read import begun_ms_of, weekly_summary
 from analytics.weekly.reasons import Reason, Why, why_unknown
 from analytics.weekly.summary import (
     Action,
@@ -16,8 +16,10 @@ from analytics.weekly.summary import (
     Day,
     Effort,
     Exchange,
+    Followed,
     ModelCost,
     Promise,
+    WasteRecord,
     WeeklySummary,
 )
 from analytics.weekly.week import week_span
@@ -33,13 +35,16 @@ __all__ = [
     "Effort",
     "Exchange",
     "Figure",
+    "Followed",
     "Headline",
     "ModelCost",
     "Promise",
     "Reason",
     "Unit",
+    "WasteRecord",
     "WeeklySummary",
     "Why",
+    "begun_ms_of",
     "week_span",
     "weekly_summary",
     "why_unknown",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from analytics import prices
 from analytics.device_hours import whole_hours
 from analytics.formulas import change
-from analytics.formulas.local_time import Span
+from analytics.formulas.local_time import Span, local
 from analytics.ledger import bills
 from analytics.prices import Converted
 from analytics.wastes.find import find_wastes
-from analytics.weekly import actions, against, contracts, history, month, payers, promises
+from analytics.weekly import actions, against, contracts, follow, history, kept, month, payers, promises
 from analytics.weekly.reasons import why_of
 from analytics.weekly.summary import Assumptions, DataQuality, Exchange, WeeklySummary
 from analytics.weekly.values import energy_scope
@@ -35,7 +37,7 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
         ValueError: the year has no such week.
     """
     span = week_span(year, week, settings)
-    begun_ms, accounted_ms = _begun_ms(engine), max(queries.accounted_until(engine).values(), default=None)
+    begun_ms, accounted_ms = begun_ms_of(engine), max(queries.accounted_until(engine).values(), default=None)
     until_ms = span.end_ms if now_ms >= span.end_ms else min(now_ms, accounted_ms or span.start_ms)
     found, priced = read_week(engine, settings, year, week, until_ms)
     now = history.read(engine, settings, found, priced, begun_ms)
@@ -48,6 +50,10 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
     tariff_changes = against.tariff_changes(settings, Span(history.monday_ms(found, settings, 1), span.end_ms))
     last = before[-1] if before and before[-1] is not None and before[-1].was_there and not tariff_changes else None
     facts = queries.facts(engine)
+    monday = local(span.start_ms, settings.site.zone).date()
+    kept_before = kept.newest_kept(engine, f"{monday - timedelta(weeks=1):%G-W%V}")
+    recorded = follow.records(wastes, kept_before, settings.summary, found.name, monday)
+    listed = [waste for waste, one in zip(wastes, recorded, strict=True) if not one.muted]
     return WeeklySummary(
         name=found.name,
         span=span,
@@ -60,8 +66,10 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
         cost_effects=None if last is None else change.cost_effects(last.week.window, found.window),
         unit_price_effects=None if last is None else change.unit_price_effects(last.week.window, found.window),
         promises=tuple(map(promises.promise, found.attainments)),
-        wastes=tuple(wastes[:TOP_WASTES]),
-        actions=tuple(actions.actions(wastes))[:TOP_ACTIONS],
+        wastes=tuple(listed[:TOP_WASTES]),
+        records=recorded,
+        actions=tuple(actions.actions(listed))[:TOP_ACTIONS],
+        followed=tuple(follow.followed(kept_before, recorded, found.hours, is_observed=found.is_observed)),
         contracts=tuple(contracts.contract(one, settings, span) for one in now.standings),
         days=now.days,
         models=payers.models(priced, rows, found.is_observed),
@@ -72,7 +80,7 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
             is_lower_bound=found.is_lower_bound,
             devices=int(priced.rows["device_id"].nunique()),
             energy_scope=energy_scope(settings, priced),
-            accounted_until_ms=accounted_ms,
+            accounted_until_ms=None if accounted_ms is None else min(accounted_ms, span.end_ms),
             batches_dropped=int(facts.get("batches_dropped", 0)),
             missing=tuple(why_of(reason, who) for who, reason in found.bill.missing),
             tariff_changes_ms=tariff_changes,
@@ -86,7 +94,7 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
     )
 
 
-def _begun_ms(engine: Store) -> int | None:
+def begun_ms_of(engine: Store) -> int | None:
     """When the first thing that has accounts was seen (Unix ms)."""
     first = queries.entities(engine)["first_seen_at"]
     return None if first.empty else int(queries.epoch_ms(first).min())

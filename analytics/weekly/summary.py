@@ -10,7 +10,7 @@ from analytics.formulas import change
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import Span
 from analytics.ledger import Bill
-from analytics.wastes.waste import Waste
+from analytics.wastes.waste import Kind, Waste
 from analytics.weekly.figure import Figure, Headline
 from analytics.weekly.reasons import Why
 
@@ -85,6 +85,35 @@ class Action(NamedTuple):
     effort: Effort
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WasteRecord:
+    """How a waste stands, whatever its rank: found in ``weeks`` weeks on end, the first of them ``since``.
+
+    cost_usd: as in the list; ``None``: unknown.
+    owner: who answers for it; empty where nobody is named.
+    muted: why it is left out of the list, and ``muted_until`` up to which day; empty where it is not.
+    """
+
+    kind: Kind
+    what: str
+    sites: tuple[str, ...]
+    since: str
+    weeks: int
+    cost_usd: float | None
+    owner: str
+    muted: str
+    muted_until: date | None
+
+
+class Followed(NamedTuple):
+    """An action of the week before: whether its waste is gone, and by what it costs less now (USD; below 0: more)."""
+
+    kind: Kind
+    what: str
+    is_done: bool | None
+    effect_usd: float | None
+
+
 class Exchange(NamedTuple):
     """The currency that people read amounts in, and what a US dollar costs in it; ``None``: no rate is known."""
 
@@ -125,7 +154,12 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeeklySummary:
-    """A week. Amounts are USD; ``exchange`` says what people read them in."""
+    """A week. Amounts are USD; ``exchange`` says what people read them in.
+
+    wastes: the dearest that are not muted.
+    records: how all wastes stand, dearest first.
+    followed: what became of the actions of the week before, where that week is kept.
+    """
 
     name: str
     span: Span
@@ -139,7 +173,9 @@ class WeeklySummary:
     unit_price_effects: change.UnitPriceEffects | None
     promises: tuple[Promise, ...]
     wastes: tuple[Waste, ...]
+    records: tuple[WasteRecord, ...]
     actions: tuple[Action, ...]
+    followed: tuple[Followed, ...]
     contracts: tuple[ContractUse, ...]
     days: tuple[Day, ...]
     models: tuple[ModelCost, ...]
@@ -152,6 +188,10 @@ class WeeklySummary:
     def is_whole(self) -> bool:
         """Whether the week is over."""
         return self.elapsed_hours == self.whole_hours
+
+    def record(self, waste: Waste) -> WasteRecord:
+        """How a waste of the list stands."""
+        return next(one for one in self.records if (one.kind, one.what, one.sites) == waste.key)
 
     @property
     def figures(self) -> dict[str, Figure]:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from html import unescape
 from html.parser import HTMLParser
 
@@ -13,7 +14,7 @@ import openpyxl
 import pytest
 
 from analytics.formulas.change import UnitPriceEffects
-from analytics.weekly import WeeklySummary
+from analytics.weekly import Followed, WeeklySummary
 from reports import as_html, as_pdf, as_xlsx
 from reports.document import document
 from reports.words import Words, languages, words
@@ -140,11 +141,16 @@ def test_a_pdf_has_two_pages(summaries: Summaries, case: str, language: str):
 def test_a_pdf_of_long_lists_has_two_pages_as_well(summaries: Summaries):
     whole = summaries("whole")
     name = "a-model-with-a-long-name " * 4
+    waste = replace(whole.wastes[0], what=name, hosts=(name,) * 9)
+    record = replace(whole.record(whole.wastes[0]), what=name, owner=name)
+    muted = replace(record, what="standby", muted=name, muted_until=date(2027, 1, 1))
     long = replace(
         whole,
+        records=(record, *[muted] * 9),
+        followed=(Followed(waste.kind, name, True, 1234.5),) * 3,
         models=tuple(whole.models[0]._replace(model=f"{number} {name}") for number in range(40)),
         sites=tuple((f"{number} {name}", whole.sites[0][1]) for number in range(40)),
-        wastes=tuple(replace(whole.wastes[0], what=name, hosts=(name,) * 9) for _ in range(5)),
+        wastes=(waste,) * 5,
         actions=tuple(whole.actions[0] for _ in range(3)),
     )
     assert len(as_pdf.pages(long, spoken(long), "png")) == 2
