@@ -39,8 +39,13 @@ def pictures(summary: WeeklySummary, words: Words, *, ink: str, font: str) -> tu
         ink: colour of text and axes, as SVG has it.
         font: of all text.
     """
-    charts = (*_daily(summary, words), *_history(summary, words))
-    return tuple(Picture(title, _svg(chart, words, ink, font)) for title, chart in charts)
+    return tuple(Picture(title, _svg(chart, words, ink, font)) for title, chart in charts(summary, words))
+
+
+def charts(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.LayerChart]]:
+    """The same before they are drawn, each with its title."""
+    yield from _daily(summary, words)
+    yield from _history(summary, words)
 
 
 def _daily(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.LayerChart]]:

@@ -84,6 +84,11 @@ def read_as_kept(settings: Settings, week: tuple[int, int], version: int | None 
         return found
 
 
+def file_name(summary: WeeklySummary, extension: str) -> str:
+    """What a file of a week is called."""
+    return f"vatio-{'simulated-' if summary.is_simulated else ''}{summary.name}.{extension}"
+
+
 def write(summary: WeeklySummary, formats: Iterable[str], folder: Path, words: Words) -> list[Path]:
     """Write a file for each format into a folder, made where it lacks; a file is there whole or not at all.
 
@@ -93,7 +98,7 @@ def write(summary: WeeklySummary, formats: Iterable[str], folder: Path, words: W
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in formats:
-        file = folder / f"vatio-{'simulated-' if summary.is_simulated else ''}{summary.name}.{name}"
+        file = folder / file_name(summary, name)
         content = FORMATS[name](summary, words)
         part = file.with_name(f".{file.name}.part")
         try:

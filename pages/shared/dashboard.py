@@ -15,6 +15,7 @@ from pages.shared import filters, words
 from pages.shared.store import settings
 
 PAGES = Path(__file__).resolve().parent.parent
+STILL = {"weekly"}  # pages that show no window of time
 
 
 def pages() -> dict[str, list[st.Page]]:
@@ -36,6 +37,7 @@ def pages() -> dict[str, list[st.Page]]:
             _page("cost/commitments", "Contracts", "handshake"),
             _page("cost/capacity", "Capacity", "calculate"),
         ],
+        "Summary": [_page("summary/weekly", "Week", "summarize")],
         "Operations": [_page("ops/health", "Health", "monitor_heart")],
     }
 
@@ -50,7 +52,7 @@ def main() -> None:
     st.set_page_config(page_title="Vatio", page_icon="⚡", layout="wide")
     page = st.navigation(pages())
     try:
-        filters.bar(settings())
+        filters.bar(settings(), applies=page.url_path not in STILL)
     except ConfigError as exc:
         st.error(f"The settings cannot be used. {words.plain(exc, limit=500)}", icon=":material/settings_alert:")
         return

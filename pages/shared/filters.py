@@ -134,8 +134,13 @@ class View:
         return things[chosen | ~things["family"].isin(["deployment", "accelerator"])]
 
 
-def bar(settings: Settings) -> None:
-    """Draw the filters. Called by ``dashboard.py`` alone, so that choices outlive a change of page."""
+def bar(settings: Settings, *, applies: bool = True) -> None:
+    """Draw the filters. Called by ``dashboard.py`` alone, so that choices outlive a change of page.
+
+    Args:
+        settings: with the pace of refreshing.
+        applies: whether the page looks at them; where not, they are kept but cannot be changed.
+    """
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         st.segmented_control(
             "Time range",
@@ -145,19 +150,28 @@ def bar(settings: Settings) -> None:
             key="range",
             bind="query-params",
             label_visibility="collapsed",
+            disabled=not applies,
         )
         st.toggle(
             "Live",
             value=True,
             key="live",
             bind="query-params",
+            disabled=not applies,
             help=f"Look for new samples every {refresh_seconds(settings):g} s. Off: the page stands still.",
         )
     with st.sidebar:  # not in a popover: closed, it would lose its part of the address on a change of page
         for name, (title, values) in _options().items():
             chosen = st.session_state.get(name, st.query_params.get(name, ALL))
             if len(values) > 1 or chosen != ALL:
-                st.selectbox(title, [ALL, *values], key=name, bind="query-params", format_func=words.one_line)
+                st.selectbox(
+                    title,
+                    [ALL, *values],
+                    key=name,
+                    bind="query-params",
+                    format_func=words.one_line,
+                    disabled=not applies,
+                )
 
 
 def _options() -> dict[str, tuple[str, list[str]]]:

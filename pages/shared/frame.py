@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from core.errors import ConfigError, StoreError
+from core.settings import Settings
 from pages.shared import filters, loaders, words
 from pages.shared.filters import View
 from pages.shared.store import settings
@@ -29,22 +30,36 @@ def page(title: str, draw: Draw, *, controls: Callable[[], None] | None = None) 
         controls: widgets of this page alone, drawn once above the live part; ``draw`` reads them from
             ``st.session_state``.
     """
+    current = _begun(title)
+    if current is None:
+        return
+    if controls is not None:
+        controls()
+    every = filters.refresh_seconds(current) if st.session_state.get("live", True) else None
+    st.fragment(_live, run_every=every, key="page")(draw)
+
+
+def still_page(title: str, draw: Callable[[], None]) -> None:
+    """Draw a page that shows no window of time and does not run again by itself."""
+    if _begun(title) is not None:
+        draw()
+
+
+def _begun(title: str) -> Settings | None:
+    """The title and what holds for the whole page; ``None``: nothing can be shown, and why stands there."""
     st.title(title)
     try:
         simulated = loaders.facts().get("simulated")
         current = settings()
     except ConfigError as exc:
         st.error(f"The settings cannot be used. {words.plain(exc, limit=500)}", icon=":material/settings_alert:")
-        return
+        return None
     except StoreError:
         st.fragment(_wait_for_store, run_every=RETRY_SECONDS)()
-        return
+        return None
     if simulated:
         st.warning("Simulated data: no figure on this page was measured.", icon=":material/science:")
-    if controls is not None:
-        controls()
-    every = filters.refresh_seconds(current) if st.session_state.get("live", True) else None
-    st.fragment(_live, run_every=every, key="page")(draw)
+    return current
 
 
 def _live(draw: Draw) -> None:

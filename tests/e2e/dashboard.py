@@ -39,6 +39,7 @@ PAGES = (
     "tokens",
     "commitments",
     "capacity",
+    "weekly",
     "health",
 )
 

@@ -1,0 +1,79 @@
+"""The document of a week as a page: what the files say, with what a browser can do beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from pages.shared import words
+from reports.document import Document
+from reports.figures import Tile
+from reports.sections import Section, Table
+
+COLUMNS = 4
+PICTURE_PIXELS = 260
+_COLOURS: Mapping[str, Literal["green", "red", "gray"]] = {"good": "green", "bad": "red", "": "gray"}
+_ICONS = {"good": ":material/thumb_up: ", "bad": ":material/thumb_down: ", "": ""}
+
+
+def head(said: Document) -> None:
+    """Which week, what is to be known of all of it, and the verdict."""
+    st.markdown(f"#### {words.plain(said.title)}")
+    st.caption(words.plain(said.subtitle, limit=500))
+    for notice in said.notices:
+        st.caption(f":material/info: {words.plain(notice, limit=500)}")
+    st.info(words.plain(" ".join(said.verdict), limit=1_000), icon=":material/summarize:")
+
+
+def tiles(said: Document) -> None:
+    """The twelve figures."""
+    for begin in range(0, len(said.tiles), COLUMNS):
+        for place, tile in zip(st.columns(COLUMNS), said.tiles[begin : begin + COLUMNS], strict=False):
+            with place:
+                _tile(tile)
+
+
+def _tile(tile: Tile) -> None:
+    with st.container(border=True, height="stretch"):
+        st.caption(words.plain(tile.label))  # that of a metric would be cut
+        st.metric(
+            words.plain(tile.label),
+            words.plain(tile.value) if tile.is_known else "—",
+            delta=_ICONS[tile.tone] + words.plain(tile.change) if tile.change else None,
+            delta_color=_COLOURS[tile.tone],
+            delta_arrow="off",
+            label_visibility="collapsed",
+        )
+        notes = tile.notes if tile.is_known else (tile.value, *tile.notes)
+        st.caption("  \n".join(words.plain(note) for note in notes))
+
+
+def pictures(charts: Iterable[tuple[str, alt.LayerChart]]) -> None:
+    """Those that have something to show, side by side."""
+    drawn = list(charts)
+    for number, (place, (title, chart)) in enumerate(zip(st.columns(max(len(drawn), 1)), drawn, strict=False)):
+        with place:
+            st.markdown(f"##### {words.plain(title)}")
+            st.altair_chart(
+                chart, width="stretch", height=PICTURE_PIXELS, theme="streamlit", key=f"week-{number}", alt=title
+            )
+
+
+def sections(parts: Sequence[Section]) -> None:
+    """Sentences and tables, in order."""
+    for number, part in enumerate(parts):
+        st.markdown(f"##### {words.plain(part.title)}")
+        for line in part.lines:
+            st.markdown(words.plain(line, limit=1_000))
+        if part.table is not None:
+            _table(part.table, key=f"week-{part.title}-{number}")
+
+
+def _table(of: Table, key: str) -> None:
+    """Whole sentences stand in its cells, so they are wrapped, not cut."""
+    cells = [[words.plain(cell, limit=500) for cell in row] for row in of.rows]
+    st.table(pd.DataFrame(cells, columns=[words.plain(name) for name in of.head]), hide_index=True, border="horizontal")
