@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from core.language import say, spoken
+
 JOULES_PER_KWH = 3_600_000
 HOURS_PER_YEAR = 8_760
 MIB = 1 << 20
@@ -65,17 +67,17 @@ def unit_of(name: str) -> Unit:
 def show(value: float | None, unit: Unit, *, unknown: str = "unknown") -> str:
     """A value as people read it: scaled, with its symbol. Unknown is a word, never a zero."""
     if value is None or math.isnan(value):
-        return unknown
+        return say(unknown)
     factor, symbol = unit.step(abs(value))
     scaled = value / factor
     decimals = unit.decimals if abs(scaled) < 100 else 0
     if scaled.is_integer() and unit.decimals == 0:
         decimals = 0
-    return f"{scaled:,.{decimals}f} {symbol}".rstrip()
+    return f"{spoken().number(scaled, decimals)} {say(symbol)}".rstrip()
 
 
 def show_money(value_usd: float | None, *, unknown: str = "set a price") -> str:
     """USD with 2 decimals, 4 below one dollar (reference rule for rounding)."""
     if value_usd is None or math.isnan(value_usd):
-        return unknown
-    return f"{value_usd:,.{4 if 0 < abs(value_usd) < 1 else 2}f} USD"
+        return say(unknown)
+    return f"{spoken().number(value_usd, 4 if 0 < abs(value_usd) < 1 else 2)} USD"

@@ -8,12 +8,7 @@ from analytics.formulas.energy import Quality
 from analytics.ledger import LINES
 from analytics.wastes.waste import Kind
 from analytics.weekly import Reason
-
-
-def _(text: str) -> str:
-    """Marks a text for translation; it is translated where it is said."""
-    return text
-
+from core.language import _
 
 FIGURES: Mapping[str, str] = {
     "total_usd": _("Total cost"),

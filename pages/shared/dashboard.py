@@ -11,7 +11,8 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import ConfigError
-from pages.shared import filters, words
+from core.language import say
+from pages.shared import filters, language, words
 from pages.shared.store import settings
 
 PAGES = Path(__file__).resolve().parent.parent
@@ -21,24 +22,24 @@ STILL = {"weekly"}  # pages that show no window of time
 def pages() -> dict[str, list[st.Page]]:
     """Every page, by area; all lie one folder deep, where Streamlit does not go looking by itself."""
     return {
-        "Fleet": [
-            _page("fleet/overview", "Overview", "dashboard", default=True),
-            _page("fleet/accelerators", "Accelerators", "memory"),
-            _page("fleet/device", "Device", "developer_board"),
-            _page("fleet/hosts", "Hosts", "dns"),
+        say("Fleet"): [
+            _page("fleet/overview", say("Overview"), "dashboard", default=True),
+            _page("fleet/accelerators", say("Accelerators"), "memory"),
+            _page("fleet/device", say("Device"), "developer_board"),
+            _page("fleet/hosts", say("Hosts"), "dns"),
         ],
-        "Serving": [
-            _page("serving/latency", "Latency", "timer"),
-            _page("serving/compare", "Compare", "scatter_plot"),
+        say("Serving"): [
+            _page("serving/latency", say("Latency"), "timer"),
+            _page("serving/compare", say("Compare"), "scatter_plot"),
         ],
-        "Energy": [_page("energy/power", "Power", "bolt")],
-        "Cost": [
-            _page("cost/tokens", "Tokens", "payments"),
-            _page("cost/commitments", "Contracts", "handshake"),
-            _page("cost/capacity", "Capacity", "calculate"),
+        say("Energy"): [_page("energy/power", say("Power"), "bolt")],
+        say("Cost"): [
+            _page("cost/tokens", say("Tokens"), "payments"),
+            _page("cost/commitments", say("Contracts"), "handshake"),
+            _page("cost/capacity", say("Capacity"), "calculate"),
         ],
-        "Summary": [_page("summary/weekly", "Week", "summarize")],
-        "Operations": [_page("ops/health", "Health", "monitor_heart")],
+        say("Summary"): [_page("summary/weekly", say("Week"), "summarize")],
+        say("Operations"): [_page("ops/health", say("Health"), "monitor_heart")],
     }
 
 
@@ -50,11 +51,16 @@ def _page(file: str, title: str, icon: str, *, default: bool = False) -> st.Page
 def main() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="Vatio", page_icon="⚡", layout="wide")
+    language.speak_to_visitor()
     page = st.navigation(pages())
     try:
         filters.bar(settings(), applies=page.url_path not in STILL)
+        with st.sidebar:
+            language.choice()
     except ConfigError as exc:
-        st.error(f"The settings cannot be used. {words.plain(exc, limit=500)}", icon=":material/settings_alert:")
+        st.error(
+            say("The settings cannot be used. {why}", why=words.plain(exc, limit=500)), icon=":material/settings_alert:"
+        )
         return
     page.run()
 

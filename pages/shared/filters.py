@@ -13,6 +13,7 @@ import streamlit as st
 
 from charts.axis import Span
 from core.errors import StoreError
+from core.language import _, say
 from core.settings import Settings
 from pages.shared import loaders, words
 
@@ -35,11 +36,11 @@ class Range:
 
 
 RANGES = {
-    "15m": Range(900, 20, "15 minutes"),
-    "1h": Range(3_600, 30, "hour"),
-    "6h": Range(21_600, 120, "6 hours"),
-    "24h": Range(86_400, 300, "24 hours"),
-    "7d": Range(604_800, 1_800, "7 days"),
+    "15m": Range(900, 20, _("last 15 minutes")),
+    "1h": Range(3_600, 30, _("last hour")),
+    "6h": Range(21_600, 120, _("last 6 hours")),
+    "24h": Range(86_400, 300, _("last 24 hours")),
+    "7d": Range(604_800, 1_800, _("last 7 days")),
 }
 
 
@@ -90,12 +91,12 @@ class View:
     @property
     def words(self) -> str:
         """The window for people: ``last hour``."""
-        return f"last {RANGES[self.range_name].words}"
+        return say(RANGES[self.range_name].words)
 
     @property
     def resolution(self) -> str:
         """The step for people: ``30 s steps``."""
-        return f"{words.duration(self.step_ms / 1000)} steps"
+        return say("{step} steps", step=words.duration(self.step_ms / 1000))
 
     @property
     def now(self) -> datetime:
@@ -143,7 +144,7 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
     """
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         st.segmented_control(
-            "Time range",
+            say("Time range"),
             list(RANGES),
             default=DEFAULT_RANGE,
             required=True,
@@ -153,12 +154,15 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
             disabled=not applies,
         )
         st.toggle(
-            "Live",
+            say("Live"),
             value=True,
             key="live",
             bind="query-params",
             disabled=not applies,
-            help=f"Look for new samples every {refresh_seconds(settings):g} s. Off: the page stands still.",
+            help=say(
+                "Look for new samples every {seconds} s. Off: the page stands still.",
+                seconds=f"{refresh_seconds(settings):g}",
+            ),
         )
     with st.sidebar:  # not in a popover: closed, it would lose its part of the address on a change of page
         for name, (title, values) in _options().items():
@@ -182,11 +186,11 @@ def _options() -> dict[str, tuple[str, list[str]]]:
     accelerators = things[things["family"] == "accelerator"]
     deployments = things[things["family"] == "deployment"]
     return {
-        "host": ("Host", _distinct(things[things["family"] == "host"]["key"])),
-        "vendor": ("Accelerator vendor", _distinct(accelerators["vendor"])),
-        "hardware": ("Accelerator model", _distinct(accelerators["model"])),
-        "model": ("Served model", _distinct(deployments["model"])),
-        "deployment": ("Deployment", _distinct(deployments["key"])),
+        "host": (say("Host"), _distinct(things[things["family"] == "host"]["key"])),
+        "vendor": (say("Accelerator vendor"), _distinct(accelerators["vendor"])),
+        "hardware": (say("Accelerator model"), _distinct(accelerators["model"])),
+        "model": (say("Served model"), _distinct(deployments["model"])),
+        "deployment": (say("Deployment"), _distinct(deployments["key"])),
     }
 
 

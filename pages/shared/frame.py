@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from core.errors import ConfigError, StoreError
+from core.language import say
 from core.settings import Settings
-from pages.shared import filters, loaders, words
+from pages.shared import filters, language, loaders, words
 from pages.shared.filters import View
 from pages.shared.store import settings
 
@@ -25,7 +26,7 @@ def page(title: str, draw: Draw, *, controls: Callable[[], None] | None = None) 
     """Draw one page.
 
     Args:
-        title: its heading.
+        title: its heading, marked for translation.
         draw: the live part; runs again every few seconds.
         controls: widgets of this page alone, drawn once above the live part; ``draw`` reads them from
             ``st.session_state``.
@@ -47,22 +48,26 @@ def still_page(title: str, draw: Callable[[], None]) -> None:
 
 def _begun(title: str) -> Settings | None:
     """The title and what holds for the whole page; ``None``: nothing can be shown, and why stands there."""
-    st.title(title)
+    language.speak_to_visitor()
+    st.title(say(title))
     try:
         simulated = loaders.facts().get("simulated")
         current = settings()
     except ConfigError as exc:
-        st.error(f"The settings cannot be used. {words.plain(exc, limit=500)}", icon=":material/settings_alert:")
+        st.error(
+            say("The settings cannot be used. {why}", why=words.plain(exc, limit=500)), icon=":material/settings_alert:"
+        )
         return None
     except StoreError:
         st.fragment(_wait_for_store, run_every=RETRY_SECONDS)()
         return None
     if simulated:
-        st.warning("Simulated data: no figure on this page was measured.", icon=":material/science:")
+        st.warning(say("Simulated data: no figure on this page was measured."), icon=":material/science:")
     return current
 
 
 def _live(draw: Draw) -> None:
+    language.speak_to_visitor()
     try:
         view = filters.current(settings())
         strip(view)
@@ -73,17 +78,19 @@ def _live(draw: Draw) -> None:
 
 def _wait_for_store() -> None:
     """What an empty installation says of itself; goes away when the database appears."""
+    language.speak_to_visitor()
     try:
         loaders.facts()
     except StoreError as exc:
-        st.info("Nothing has been measured yet.", icon=":material/hourglass_empty:")
-        st.markdown("**Looked for**")
+        st.info(say("Nothing has been measured yet."), icon=":material/hourglass_empty:")
+        st.markdown(f"**{say('Looked for')}**")
         st.code(settings().storage.place, language=None)
-        st.markdown("**Found**")
+        st.markdown(f"**{say('Found')}**")
         st.text(words.one_line(exc))
-        st.markdown("**Start one of these**, and this page fills by itself within seconds:")
+        st.markdown(say("**Start one of these**, and this page fills by itself within seconds:"))
         st.code(
-            "make run     # measure this machine\nmake demo    # a simulated fleet, to look around", language="shell"
+            f"make run     # {say('measure this machine')}\nmake demo    # {say('a simulated fleet, to look around')}",
+            language="shell",
         )
         return
     st.rerun()
@@ -93,26 +100,29 @@ def strip(view: View) -> None:
     """How fresh everything below is, and which window and steps it shows."""
     newest = loaders.newest_sample_at_ms()
     window = (
-        f"{view.words} to {words.clock(_utc(view.end_ms), view.zone, now=view.now)}, {view.resolution} · "
-        f"{words.plain(view.zone.key)} ({words.offset(view.now, view.zone)})"
+        say("{window} to {end}", window=view.words, end=words.clock(_utc(view.end_ms), view.zone, now=view.now))
+        + f", {view.resolution} · {words.plain(view.zone.key)} ({words.offset(view.now, view.zone)})"
     )
     if newest is None:
-        st.warning("No data: the collectors have not stored anything yet.", icon=":material/hourglass_empty:")
+        st.warning(say("No data: the collectors have not stored anything yet."), icon=":material/hourglass_empty:")
         return
     age_seconds = max(view.now_ms - newest, 0) / 1000
     if age_seconds * 1000 > view.stale_after_ms:
         st.warning(
-            f"Stale: last sample {words.duration(age_seconds)} ago "
-            f"({words.clock(_utc(newest), view.zone, now=view.now)}), expected every "
-            f"{words.duration(view.interval_ms / 1000)}. What follows is the last that is known, not the present. "
-            "Is the collector daemon running?",
+            say(
+                "Stale: last sample {age} ago ({at}), expected every {interval}. What follows is the last that is "
+                "known, not the present. Is the collector daemon running?",
+                age=words.duration(age_seconds),
+                at=words.clock(_utc(newest), view.zone, now=view.now),
+                interval=words.duration(view.interval_ms / 1000),
+            ),
             icon=":material/history_toggle_off:",
         )
         st.caption(window)
         return
     live = st.session_state.get("live", True)
-    state = ":material/sensors: live" if live else ":material/pause_circle: paused"
-    st.caption(f"{state} · last sample {words.duration(age_seconds)} ago · {window}")
+    state = f":material/sensors: {say('live')}" if live else f":material/pause_circle: {say('paused')}"
+    st.caption(f"{state} · {say('last sample {age} ago', age=words.duration(age_seconds))} · {window}")
 
 
 def no_data(what: str, why: str = "", remedy: str = "") -> None:
@@ -122,7 +132,7 @@ def no_data(what: str, why: str = "", remedy: str = "") -> None:
         if why:
             st.caption(words.plain(why, limit=500))
         if remedy:
-            st.caption(f"Remedy: {words.plain(remedy, limit=500)}")
+            st.caption(say("Remedy: {remedy}", remedy=words.plain(remedy, limit=500)))
 
 
 def _utc(at_ms: int) -> datetime:

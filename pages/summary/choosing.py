@@ -1,4 +1,4 @@
-"""What the weekly page can be asked for, kept in the URL: the week, its version, the language."""
+"""What the weekly page can be asked for: the week, which the address keeps, and its version."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from datetime import datetime
 
 import streamlit as st
 
+from core.language import _, say
 from pages.shared import loaders, weeks, words
 from pages.shared.store import settings
-from reports.words import SOURCE, languages
+from storage.summaries import Made
 
-_REASONS = {"closed": "when the week closed", "settings": "after prices changed", "data": "after late data came"}
+_REASONS = {
+    Made.CLOSED: _("when the week closed"),
+    Made.SETTINGS: _("after prices or promises changed"),
+    Made.DATA: _("after late data came"),
+}
 
 
 def week() -> str | None:
@@ -21,13 +26,15 @@ def week() -> str | None:
     kept = list(dict.fromkeys(one.week for one in weeks.kept_weeks()))
     known = [running, *(name for name in kept if name != running)]
     chosen = st.selectbox(
-        "Week",
+        say("Week"),
         known,
         index=min(1, len(known) - 1),  # the last whole one
         key="week",
         bind="query-params",
-        help="From Monday 00:00 to Monday 00:00 in the reporting time zone; the first is the running one, as far as it "
-        "has come.",
+        help=say(
+            "From Monday 00:00 to Monday 00:00 in the reporting time zone; the first is the running one, as far as it "
+            "has come."
+        ),
         width=220,
     )
     return chosen if chosen in known else known[0]
@@ -42,24 +49,14 @@ def version(of_week: str | None) -> int | None:
 
     def told(number: int) -> str:
         at = datetime.fromtimestamp(known[number].made_at_ms / 1000, zone)
-        return f"{number}: {words.clock(at, zone)}, {_REASONS[known[number].reason]}"
+        return f"{number}: {words.clock(at, zone)}, {say(_REASONS[known[number].reason])}"
 
     chosen = st.selectbox(
-        "Version", list(known), key=f"version-{of_week}", format_func=told, help="A week is never changed.", width=320
+        say("Version"),
+        list(known),
+        key=f"version-{of_week}",
+        format_func=told,
+        help=say("A week that is kept is never changed."),
+        width=320,
     )
     return chosen if chosen in known else next(iter(known))
-
-
-def language() -> str:
-    """One that there are words in; that of the browser unless another is chosen."""
-    known = languages()
-    wanted = (st.context.locale or SOURCE).partition("-")[0]
-    chosen = st.selectbox(
-        "Language",
-        known,
-        index=known.index(wanted) if wanted in known else 0,
-        key="language",
-        bind="query-params",
-        width=120,
-    )
-    return chosen if chosen in known else SOURCE

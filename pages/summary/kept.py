@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analytics.weekly import WeeklySummary
+from core.language import _, say
 from pages.shared import weeks, words
 from pages.shared.store import settings
 from reports import weekly
@@ -23,16 +24,16 @@ MIME: Mapping[str, str] = {
     "json": "application/json",
 }
 HELP = {
-    "pdf": "Two pages, to print or to forward",
-    "html": "One file that stands alone; prints on two pages",
-    "xlsx": "A workbook with a sheet for each part",
-    "csv": "A row per site and deployment, with the column names of FOCUS",
-    "json": "Every figure, for programs; reports/weekly.schema.json describes it",
+    "pdf": _("Two pages, to print or to forward"),
+    "html": _("One file that stands alone; prints on two pages"),
+    "xlsx": _("A workbook with a sheet for each part"),
+    "csv": _("A row per site and deployment, with the column names of FOCUS"),
+    "json": _("Every figure, for programs; reports/weekly.schema.json describes it"),
 }
 STATES = {
-    State.DELIVERED: "delivered",
-    State.FAILED: "failed",
-    State.SENDING: "cut off while it was sent: it may have arrived",
+    State.DELIVERED: _("delivered"),
+    State.FAILED: _("failed"),
+    State.SENDING: _("cut off while it was sent: it may have arrived"),
 }
 
 
@@ -46,7 +47,7 @@ def files(summary: WeeklySummary, spoken: Words) -> None:
                 weekly.file_name(summary, name),
                 mime,
                 key=f"week-{name}",
-                help=HELP[name],
+                help=say(HELP[name]),
                 icon=":material/download:",
                 on_click="ignore",
             )
@@ -56,9 +57,11 @@ def versions(week: str) -> None:
     """What is kept of the week, and why there is more than one."""
     known = [one for one in weeks.kept_weeks() if one.week == week]
     if not known:
-        st.caption("This week is not kept yet: what it says changes until it is over and accounted for.")
+        st.caption(say("This week is not kept yet: what it says changes until it is over and accounted for."))
     elif len(known) > 1:
-        st.caption(f"{len(known)} versions of this week are kept; an earlier one stays as it was made.")
+        st.caption(
+            say("{number} versions of this week are kept; an earlier one stays as it was made.", number=str(len(known)))
+        )
 
 
 def deliveries(week: str) -> None:
@@ -67,21 +70,21 @@ def deliveries(week: str) -> None:
     if not found:
         return
     zone = settings().site.zone
-    st.markdown("##### Sent to")
+    st.markdown(f"##### {say('Sent to')}")
     rows = [
         {
-            "recipient": words.one_line(one.recipient),
-            "state": STATES[one.state],
-            "version": one.version,
-            "tries": one.attempts,
-            "last try": words.clock(pd.Timestamp(one.tried_at_ms, unit="ms", tz="UTC"), zone),
-            "next try": ""
+            say("recipient"): words.one_line(one.recipient),
+            say("state"): say(STATES[one.state]),
+            say("version"): one.version,
+            say("tries"): one.attempts,
+            say("last try"): words.clock(pd.Timestamp(one.tried_at_ms, unit="ms", tz="UTC"), zone),
+            say("next try"): ""
             if one.next_at_ms is None
             else words.clock(pd.Timestamp(one.next_at_ms, unit="ms", tz="UTC"), zone),
-            "what was said": words.one_line(one.error),
+            say("what was said"): words.one_line(one.error),
         }
         for one in found
     ]
     st.dataframe(pd.DataFrame(rows), key="week-deliveries", hide_index=True)
     if any(one.state is not State.DELIVERED for one in found):
-        st.caption(f"To send it at once: `python -m reports weekly --week {week} --deliver`")
+        st.caption(say("To send it at once: {command}", command=f"`python -m reports weekly --week {week} --deliver`"))

@@ -8,43 +8,43 @@ import streamlit as st
 
 from analytics.weekly import WeeklySummary
 from core.errors import StoreError
+from core.language import _, say, spoken
 from pages.shared import loaders, weeks, words
 from pages.shared.frame import no_data, still_page
 from pages.shared.store import settings
 from pages.summary import choosing, kept, layout
 from reports import document, pictures
-from reports import words as languages
+from reports.words import Words
 
 
 def render() -> None:
     """Draw the page."""
-    still_page("Weekly summary", draw)
+    still_page(_("Weekly summary"), draw)
 
 
 def draw() -> None:
-    """Choose a week and a language; then what the file of that week says, in the same order."""
+    """Choose a week; then what the file of that week says, in the same order."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         week = choosing.week()
         version = choosing.version(week)
-        language = choosing.language()
     try:
         summary = _summary(week, version)
     except StoreError as exc:
-        no_data("This version cannot be shown.", str(exc))
+        no_data(say("This version cannot be shown."), str(exc))
         return
     if summary is None:
         no_data(
-            "There is no week to tell of yet.",
-            "A week is told from the accounts of whole hours, which begin an hour after the first sample.",
-            "leave the collector daemon running (make run), or look at a simulated fleet (make demo)",
+            say("There is no week to tell of yet."),
+            say("A week is told from the accounts of whole hours, which begin an hour after the first sample."),
+            say("leave the collector daemon running (make run), or look at a simulated fleet (make demo)"),
         )
         return
-    spoken = languages.words(language, settings().site.zone, summary.exchange)
-    said = document.document(summary, spoken)
+    said_in = Words.of(spoken(), settings().site.zone, summary.exchange)
+    said = document.document(summary, said_in)
     layout.head(said)
-    kept.files(summary, spoken)
+    kept.files(summary, said_in)
     layout.tiles(said)
-    layout.pictures(pictures.charts(summary, spoken))
+    layout.pictures(pictures.charts(summary, said_in))
     layout.sections(said.first)
     st.divider()
     layout.sections(said.second)
@@ -59,7 +59,7 @@ def _summary(week: str | None, version: int | None) -> WeeklySummary | None:
         return None
     if version is not None:
         return weeks.kept_week(week, version)
-    with st.spinner("Reading the week so far", show_time=True):
+    with st.spinner(say("Reading the week so far"), show_time=True):
         return weeks.week_so_far(week, round(time.time() // loaders.WINDOW_TTL * loaders.WINDOW_TTL * 1000))
 
 

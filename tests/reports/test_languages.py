@@ -13,7 +13,8 @@ import reports
 from analytics.formulas.local_time import iso_week
 from analytics.weekly import Exchange
 from core.errors import ConfigError
-from reports.words import LOCALES, SOURCE, languages, words
+from core.language import LOCALES, SOURCE, languages
+from reports.words import words
 from tests.analytics.weeks import settings
 
 ZONE = settings().site.zone

@@ -15,9 +15,10 @@ import pytest
 
 from analytics.formulas.change import UnitPriceEffects
 from analytics.weekly import Followed, WeeklySummary
+from core.language import languages
 from reports import as_html, as_pdf, as_xlsx
 from reports.document import document
-from reports.words import Words, languages, words
+from reports.words import Words, words
 from tests.analytics.weeks import settings
 from tests.reports.conftest import CASES, NASTY
 
