@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.errors import ConfigError
 from core.language import say
-from pages.shared import filters, language, words
+from pages.shared import filters, language, sign_in, words
 from pages.shared.store import settings
 
 PAGES = Path(__file__).resolve().parent.parent
@@ -45,18 +45,23 @@ def pages() -> dict[str, list[st.Page]]:
 
 def _page(file: str, title: str, icon: str, *, default: bool = False) -> st.Page:
     url = file.rpartition("/")[2]
-    return st.Page(PAGES / f"{file}.py", title=title, icon=f":material/{icon}:", url_path=url, default=default)
+    shown = sign_in.draw if sign_in.is_needed() else PAGES / f"{file}.py"
+    return st.Page(shown, title=title, icon=f":material/{icon}:", url_path=url, default=default)
 
 
 def main() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="Vatio", page_icon="⚡", layout="wide")
     language.speak_to_visitor()
+    if sign_in.is_needed():
+        st.navigation(pages(), position="hidden").run()  # an address stays what it is, and opens afterwards
+        return
     page = st.navigation(pages())
     try:
         filters.bar(settings(), applies=page.url_path not in STILL)
         with st.sidebar:
             language.choice()
+            sign_in.sign_out_button()
     except ConfigError as exc:
         st.error(
             say("The settings cannot be used. {why}", why=words.plain(exc, limit=500)), icon=":material/settings_alert:"

@@ -14,7 +14,7 @@ import streamlit as st
 from core.errors import ConfigError, StoreError
 from core.language import say
 from core.settings import Settings
-from pages.shared import filters, language, loaders, words
+from pages.shared import filters, language, loaders, sign_in, words
 from pages.shared.filters import View
 from pages.shared.store import settings
 
@@ -48,6 +48,9 @@ def still_page(title: str, draw: Callable[[], None]) -> None:
 
 def _begun(title: str) -> Settings | None:
     """The title and what holds for the whole page; ``None``: nothing can be shown, and why stands there."""
+    if sign_in.is_needed():  # should a page ever be run without the dashboard around it
+        sign_in.draw()
+        return None
     language.speak_to_visitor()
     st.title(say(title))
     try:

@@ -52,10 +52,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(config: Path) -> Iterator[str]:
-    """``streamlit run app.py`` with these settings; yields its address."""
+def serving(config: Path, secrets: Path | None = None) -> Iterator[str]:
+    """``streamlit run app.py`` with these settings and Streamlit's secrets; yields its address."""
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", url.rpartition(":")[2]]
+    command += ["--secrets.files", str(secrets)] if secrets else []
     with (config.parent / "web.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, "VATIO_CONFIG": str(config)}, stdout=log, stderr=log

@@ -144,6 +144,39 @@ def test_no_page_file_opens_without_the_frame(browser: Browser, tmp_path: Path):
         assert seen.page.get_by_text("Accelerators", exact=True).first.is_visible(), "the navigation is there"
 
 
+KEPT_SECRET = {"node-1", "llama", "Accelerators", "USD", "Overview"}
+SECRETS = """
+[auth]
+redirect_uri = "http://127.0.0.1:8501/oauth2callback"
+cookie_secret = "a secret of this test alone"
+client_id = "vatio"
+client_secret = "none"
+server_metadata_url = "http://127.0.0.1:9/.well-known/openid-configuration"
+"""
+
+
+def test_who_has_not_signed_in_sees_nothing_not_even_on_a_cold_server(browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text(SECRETS)
+    for asked in (("tokens", *PAGES), ("health",)):  # the first is what a new server is asked for
+        with serving(config, secrets) as url:
+            for page in asked:
+                with visit(browser, f"{url}/{page}") as seen:
+                    shown = seen.page.locator("body").inner_text()
+                    assert "Sign in" in shown, page
+                    assert not KEPT_SECRET & set(re.findall(r"[\w-]+", shown)), page
+    with serving(config, secrets) as url:
+        context = browser.new_context()
+        for nested in ("fleet/overview", "pages/cost/tokens"):  # as the files lie
+            opened = context.new_page()
+            opened.goto(f"{url}/{nested}")
+            opened.wait_for_timeout(3_000)
+            assert not KEPT_SECRET & set(re.findall(r"[\w-]+", opened.locator("body").inner_text())), nested
+        context.close()
+
+
 def test_this_machine_and_a_server_that_appears_are_seen_live(browser: Browser, tmp_path: Path):
     with MetricsServer(PAGE) as server:
         server.stop()

@@ -18,13 +18,12 @@ import pytest
 from sqlalchemy import select
 
 from collectors.base import now_ms
-from core.health import TickReport
-from core.readings import Outcome
+from collectors.past import LAID_DOWN
 from core.settings import SOURCE_NAMES
 from storage import schema
-from storage.batch import Batch
 from storage.engine import reader_engine
 from storage.session import writing
+from storage.writer import write_fact
 from tests.e2e.daemon import running, settings_file, until
 
 INTERVAL = 1.0
@@ -46,17 +45,9 @@ def listens(port: int) -> bool:
 
 
 def without_history(folder: Path) -> None:
-    """A store that was written just now, so that the simulated source lays down no past."""
-    tick = TickReport(
-        host="box",
-        source="simulated",
-        target="",
-        scheduled_at_ms=now_ms(),
-        outcome=Outcome.OK,
-        duration_seconds=0.0,
-    )
+    """A store in which the simulated past reaches up to now, so that no more of it is laid down."""
     with writing(folder / "vatio.db", host="box") as writer:
-        writer.submit(Batch(ticks=(tick,)))
+        writer.call(lambda connection: write_fact(connection, LAID_DOWN, str(now_ms())))
 
 
 @contextlib.contextmanager
@@ -207,9 +198,11 @@ def test_prometheus_scrapes_the_page_without_an_error(tmp_path: Path):
             joined = ask(
                 "sum by (label_model) (hw_power_watts * on (hw_id) group_left (label_model) vatio_accelerator_info)"
             )
-            assert [found["metric"]["label_model"] for found in joined] == ["NVIDIA H100 80GB HBM3"]
+            assert {found["metric"]["label_model"] for found in joined} == {
+                *("NVIDIA H100 80GB HBM3", "NVIDIA L40S", "AMD Instinct MI300X", "AMD Instinct MI300X VF")
+            }
             per_deployment = ask("sum by (deployment) (hw_power_watts * on (hw_id) group_right vatio_assignment_info)")
-            assert len(per_deployment) == 2
+            assert len(per_deployment) == 8
             said = (tmp_path / "prometheus.log").read_text()
         finally:
             prometheus.terminate()
