@@ -29,7 +29,8 @@ test-servers: .venv/.dev  ## against real vLLM, llama-server, LiteLLM and Promet
 	@$(BIN)/python -m pytest -m servers tests/servers
 
 docs: .venv/.dev  ## what is generated from the code
-	@$(BIN)/python -m core.reference > docs/metrics.md
+	@$(BIN)/python -m core.reference metrics > docs/metrics.md
+	@$(BIN)/python -m core.reference settings > docs/settings.md
 
 check: .venv/.dev  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check $(CODE)

@@ -1,10 +1,13 @@
-"""``docs/metrics.md`` from the catalog: ``python -m core.reference``. A test keeps the file current."""
+"""What of ``docs/`` comes from the code: ``python -m core.reference metrics | settings``. Tests keep it current."""
 
 from __future__ import annotations
+
+import sys
 
 from core.catalog import FAMILIES
 from core.exposition import INFO, LATENCIES, OWN, exposed
 from core.readings import LatencySample
+from core.settings_reference import settings_reference
 
 INTRODUCTION = """\
 # Metrics
@@ -60,4 +63,5 @@ def _unit(name: str, symbol: str) -> str:
 
 
 if __name__ == "__main__":
-    print(metric_reference(), end="")  # noqa: T201  the command's product
+    pages = {"metrics": metric_reference, "settings": settings_reference}
+    print(pages[sys.argv[1]](), end="")  # noqa: T201  the command's product
