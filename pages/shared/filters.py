@@ -13,42 +13,27 @@ import streamlit as st
 
 from charts.axis import Span
 from core.errors import StoreError
-from core.language import _, say
+from core.language import say
 from core.settings import Settings
-from pages.shared import loaders, words
+from pages.shared import loaders, ranges, words
+from pages.shared.ranges import CUSTOM, DEFAULT_RANGE, RANGES, SETTLE_MS, Window
 
 ALL = "all"
-DEFAULT_RANGE = "1h"
-SETTLE_MS = 5_000  # the newest samples are written by then, so a finished step stays as it is
 LEAST_STALE_MS = 15_000  # a flush, a cached answer and a refresh may lie between a tick and the eye
 STALE_INTERVALS = 3
-SAMPLES_PER_STEP = 2  # with one, a sample that comes a little late would leave its step empty
 MINIMUM_REFRESH_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A span of time and the step that suits a screen."""
-
-    seconds: int
-    step_seconds: int
-    words: str
-
-
-RANGES = {
-    "15m": Range(900, 20, _("last 15 minutes")),
-    "1h": Range(3_600, 30, _("last hour")),
-    "6h": Range(21_600, 120, _("last 6 hours")),
-    "24h": Range(86_400, 300, _("last 24 hours")),
-    "7d": Range(604_800, 1_800, _("last 7 days")),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a page shows: a half-open window of finished steps, and which things."""
+    """What a page shows: a half-open window of finished steps, and which things.
 
-    range_name: str
+    words: the window for people: ``last hour``.
+    is_fixed: whether it lies between two instants, and does not move on with the clock.
+    """
+
+    words: str
+    is_fixed: bool
     start_ms: int
     end_ms: int
     step_ms: int
@@ -87,11 +72,6 @@ class View:
     def span(self) -> Span:
         """The window as charts take it."""
         return Span(self.start_ms, self.end_ms, self.gap_ms, self.zone)
-
-    @property
-    def words(self) -> str:
-        """The window for people: ``last hour``."""
-        return say(RANGES[self.range_name].words)
 
     @property
     def resolution(self) -> str:
@@ -145,7 +125,7 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         st.segmented_control(
             say("Time range"),
-            list(RANGES),
+            [*RANGES, CUSTOM],
             default=DEFAULT_RANGE,
             required=True,
             key="range",
@@ -164,6 +144,8 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
                 seconds=f"{refresh_seconds(settings):g}",
             ),
         )
+        if st.session_state.get("range") == CUSTOM:
+            _ends(settings, applies=applies)
     with st.sidebar:  # not in a popover: closed, it would lose its part of the address on a change of page
         for name, (title, values) in _options().items():
             chosen = st.session_state.get(name, st.query_params.get(name, ALL))
@@ -176,6 +158,13 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
                     format_func=words.one_line,
                     disabled=not applies,
                 )
+
+
+def _ends(settings: Settings, *, applies: bool) -> None:
+    """Between which clock times of the site, where the range is one's own."""
+    ends = ranges.yesterday_to_now(datetime.now(settings.site.zone))
+    for key, label, at in zip(("from", "to"), (say("From"), say("To")), ends, strict=True):
+        st.datetime_input(label, at, key=key, bind="query-params", disabled=not applies, label_visibility="collapsed")
 
 
 def _options() -> dict[str, tuple[str, list[str]]]:
@@ -205,25 +194,33 @@ def refresh_seconds(settings: Settings) -> float:
 
 def current(settings: Settings, *, now_ms: int | None = None) -> View:
     """The view that the filters stand for at this moment; defaults where a page runs without the bar."""
-    name = st.session_state.get("range") or DEFAULT_RANGE
-    chosen = RANGES[name]
     interval_ms = round(settings.collectors.interval_seconds * 1000)
-    step_ms = max(chosen.step_seconds * 1000, SAMPLES_PER_STEP * interval_ms)
     at_ms = int(time.time() * 1000) if now_ms is None else now_ms
-    end_ms = (at_ms - SETTLE_MS) // step_ms * step_ms
+    window = _window(settings, at_ms, interval_ms)
     picked = {
         key: None if value == ALL else value
         for key in ("host", "vendor", "hardware", "model", "deployment")
         if (value := st.session_state.get(key, ALL)) is not None
     }
     return View(
-        range_name=name,
-        start_ms=end_ms - chosen.seconds * 1000,
-        end_ms=end_ms,
-        step_ms=step_ms,
+        words=window.words,
+        is_fixed=window.is_fixed,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        step_ms=window.step_ms,
         now_ms=at_ms,
         interval_ms=interval_ms,
         slow_interval_ms=round(settings.collectors.slow_interval_seconds * 1000),
         zone=settings.site.zone,
         **picked,
     )
+
+
+def _window(settings: Settings, now_ms: int, interval_ms: int) -> Window:
+    """What the range stands for; one's own needs both ends, which are there when the bar was drawn."""
+    state = st.session_state
+    name = state.get("range") or DEFAULT_RANGE
+    begin, end = state.get("from"), state.get("to")
+    if name != CUSTOM or begin is None or end is None:
+        return ranges.until_now(name if name in RANGES else DEFAULT_RANGE, now_ms, interval_ms)
+    return ranges.between(begin, end, settings.site.zone, now_ms, interval_ms)

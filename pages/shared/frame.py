@@ -102,10 +102,10 @@ def _wait_for_store() -> None:
 def strip(view: View) -> None:
     """How fresh everything below is, and which window and steps it shows."""
     newest = loaders.newest_sample_at_ms()
+    end = words.clock(_utc(view.end_ms), view.zone, now=view.now)
     window = (
-        say("{window} to {end}", window=view.words, end=words.clock(_utc(view.end_ms), view.zone, now=view.now))
-        + f", {view.resolution} · {words.plain(view.zone.key)} ({words.offset(view.now, view.zone)})"
-    )
+        view.words if view.is_fixed else say("{window} to {end}", window=view.words, end=end)
+    ) + f", {view.resolution} · {words.plain(view.zone.key)} ({words.offset(view.now, view.zone)})"
     if newest is None:
         st.warning(say("No data: the collectors have not stored anything yet."), icon=":material/hourglass_empty:")
         return

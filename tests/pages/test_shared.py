@@ -7,7 +7,7 @@ import csv
 import html
 import io
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -25,7 +25,8 @@ from core.units import unit_of
 from pages.shared import loaders, store, words
 from pages.shared.columns import configured
 from pages.shared.figures import Figure, shown
-from pages.shared.filters import RANGES, SETTLE_MS, View, current
+from pages.shared.filters import View, current
+from pages.shared.ranges import RANGES, SETTLE_MS, between
 from pages.shared.tables import as_csv
 from storage.engine import writer_engine
 from storage.migrate import upgrade
@@ -208,7 +209,7 @@ def test_the_app_opens_on_the_overview_with_its_filters(full: Path) -> None:
     assert not app.exception
     assert app.title[0].value == "Overview"
     assert app.toggle(key="live").value
-    assert {box.key for box in app.selectbox} == {"vendor", "hardware"}  # the others have nothing to choose
+    assert {box.key for box in app.selectbox} == {"vendor", "hardware", "language"}  # the others have nothing to choose
 
 
 @pytest.mark.parametrize("page", ["fleet/accelerators", "fleet/device", "fleet/hosts"])
@@ -246,9 +247,38 @@ def test_every_cached_loader_is_bounded() -> None:
                 continue
             for decorator in node.decorator_list:
                 if "cache_data" in ast.unparse(decorator):
-                    assert file.name == "loaders.py", f"{file}: {node.name}"
+                    assert file.name in ("loaders.py", "weeks.py"), f"{file}: {node.name}"
                     assert {"ttl", "max_entries"} <= {k.arg for k in getattr(decorator, "keywords", [])}, node.name
 
 
 def test_the_frame_is_small() -> None:
     assert len((ROOT / "pages/shared/dashboard.py").read_text("utf-8").splitlines()) <= 80
+
+
+def test_one_s_own_range_lies_between_two_clock_times_of_the_site():
+    zone, now_ms = ZoneInfo("America/Santiago"), 1_763_000_000_000
+    one, other = datetime(2025, 11, 3, 10), datetime(2025, 11, 2, 22)
+    found = between(one, other, zone, now_ms, 10_000)
+    assert found == between(other, one, zone, now_ms, 10_000)  # whichever comes first
+    assert found.start_ms == datetime(2025, 11, 2, 22, tzinfo=zone).timestamp() * 1000
+    assert found.end_ms == datetime(2025, 11, 3, 10, tzinfo=zone).timestamp() * 1000
+    assert found.step_ms == 300_000
+    assert (found.words, found.is_fixed) == ("2025-11-02 22:00 to 2025-11-03 10:00", True)
+
+
+@pytest.mark.parametrize("hours", [0.01, 1, 24, 24 * 56, 24 * 400])
+def test_it_has_as_many_steps_as_a_screen_shows_and_none_of_the_future(hours: float):
+    now_ms, zone = 1_763_000_000_000, ZoneInfo("UTC")
+    end = datetime(2025, 11, 13)
+    found = between(end - timedelta(hours=hours), end, zone, now_ms, 10_000)
+    assert 1 <= (found.end_ms - found.start_ms) // found.step_ms <= 500
+    assert found.end_ms <= now_ms + found.step_ms
+
+
+def test_its_ends_are_asked_for_beside_it(full: Path):
+    app = AppTest.from_file(ROOT / "pages/shared/dashboard.py", default_timeout=30)
+    app.session_state["range"] = "custom"
+    app.run()
+    assert not app.exception
+    assert app.session_state["from"] < app.session_state["to"]
+    assert " to " in next(one.value for one in app.caption if "steps" in one.value)
