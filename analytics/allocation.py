@@ -25,6 +25,7 @@ from storage.engine import Store
 
 MS_PER_HOUR = 3_600_000
 TOKEN_COUNTERS = ["prompt_tokens_total", "cached_prompt_tokens_total", "generation_tokens_total"]
+COUNTERS = [*TOKEN_COUNTERS, "succeeded_requests_total"]
 ACCELERATOR, CPU_PACKAGES = "accelerator", "CPU packages"
 
 
@@ -56,7 +57,7 @@ class Window:
     start_ms: int
     end_ms: int
     entities: pd.DataFrame
-    tokens: pd.DataFrame
+    counts: pd.DataFrame
     assignments: pd.DataFrame
     samples: dict[int, pd.DataFrame]
 
@@ -70,7 +71,7 @@ class Window:
             start_ms,
             end_ms,
             entities,
-            queries.increases(engine, "deployment", TOKEN_COUNTERS, None, start_ms, end_ms).set_index("entity_id"),
+            queries.increases(engine, "deployment", COUNTERS, None, start_ms, end_ms).set_index("entity_id"),
             joined[~joined["deployment_id"].isin(entities.index[are_gateways(entities)])],
             {int(str(entity_id)): one for frame in raw for entity_id, one in frame.groupby("entity_id")},
         )
@@ -80,10 +81,10 @@ class Window:
         return self.entities.loc[[entity_id]].iloc[0]
 
     def count(self, deployment_id: int, counter: str) -> float | None:
-        """Increase of a token counter; ``None`` when the server does not tell."""
-        if deployment_id not in self.tokens.index:
+        """Increase of a counter; ``None`` when the server does not tell."""
+        if deployment_id not in self.counts.index:
             return None
-        value = float(self.tokens[counter].loc[deployment_id])
+        value = float(self.counts[counter].loc[deployment_id])
         return value if np.isfinite(value) else None
 
 

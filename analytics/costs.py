@@ -1,7 +1,9 @@
 """Cost of each deployment over a window: the hardware it ran on, the electricity, and the unit price.
 
-A deployment is charged for the hours it was assigned to a device, idle ones included, with its part of
-the host. Who used what is ``analytics.allocation``; the arithmetic is ``analytics.formulas``.
+A deployment is charged for the hours it was assigned to a device, idle ones included, with its part of the host. Where
+whole hours of a window are accounted for, its part of their bill (``analytics.ledger``) is its cost, so that all parts
+together are the bill. A shorter window, and a new store, are priced by samples: hardware and electricity alone, at the
+prices at its end. Who used what then is ``analytics.allocation``.
 """
 
 from __future__ import annotations
@@ -12,68 +14,52 @@ from typing import Any
 
 import pandas as pd
 
+from analytics import costs_of_hours
 from analytics.allocation import Use, Window, uses
+from analytics.cost_figures import (
+    INSIDE,
+    NO_ENERGY,
+    NO_PRICE,
+    NO_TARIFF,
+    NO_TOKENS,
+    NOT_JOINED,
+    SPARSE,
+    CostFigures,
+    DeploymentCost,
+    Term,
+    dearest_first,
+    electricity_terms,
+    hardware_term,
+)
+from analytics.device_hours import device_hours
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, facility_kwh, joules_per_token, worst
-from analytics.formulas.local_time import Span
-from analytics.formulas.unknown import product
-from analytics.prices import HourlyPrice, energy_price, hourly_price, price_cuts, site_of
+from analytics.formulas.local_time import MS_PER_HOUR, Span
+from analytics.formulas.unknown import product, total
+from analytics.ledger import ledger
+from analytics.power import hours_of
+from analytics.prices import HourlyPrice, hourly_price, price_cuts, site_of
 from analytics.serving import are_gateways
 from core.settings import Settings
 from core.units import show, unit_of
 from storage import queries
 from storage.engine import Store
 
-NO_PRICE = "no hardware price in the settings: add a [[cost.hardware]] entry"
-NO_TARIFF = "no electricity price in the settings: set site.usd_per_kwh"
-NO_ENERGY = "no energy reading for what it runs on: see ops/health"
-NO_TOKENS = "no tokens"
-NOT_JOINED = "not known what it runs on: set serving.server.accelerators"
-SPARSE = "observed less than half of the time: no figure per token"
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One input of a figure, as its explanation shows it."""
-
-    name: str
-    value: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostFigures:
-    """Cost, energy and what they make per token over a window. ``None``: unknown, and ``reason`` says why."""
-
-    output_tokens: float | None
-    prompt_tokens: float | None
-    hardware_usd: float | None
-    electricity_usd: float | None
-    total_usd: float | None
-    usd_per_million_output_tokens: float | None
-    usd_per_million_tokens_blended: float | None
-    energy_joules: float | None
-    joules_per_output_token: float | None
-    energy_quality: Quality
-    coverage_ratio: float
-    label: Quality
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentCost(CostFigures):
-    """The figures of one deployment, what it ran on, and the terms they were made from."""
-
-    deployment_id: int
-    key: str
-    model: str
-    server: str
-    engine_name: str
-    targets: tuple[str, ...]
-    origin: str
-    energy_label: str
-    scope: str
-    terms: tuple[Term, ...]
+__all__ = [
+    "NOT_JOINED",
+    "NO_ENERGY",
+    "NO_PRICE",
+    "NO_TARIFF",
+    "NO_TOKENS",
+    "SPARSE",
+    "CostFigures",
+    "DeploymentCost",
+    "Term",
+    "by_samples",
+    "deployment_costs",
+    "priced_hours",
+    "unjoined",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +77,31 @@ def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: i
 
     Gateways are no deployments of their own: what they pass on is paid for where it is computed.
     """
+    hours = priced_hours(start_ms, end_ms, max(queries.accounted_until(engine).values(), default=0))
+    if hours is None:
+        return by_samples(engine, settings, start_ms, end_ms)
+    of = ledger(device_hours(engine, *hours, settings.cost.output_weight_ratio), settings)
+    return costs_of_hours.deployment_costs(engine, settings, of)
+
+
+def priced_hours(start_ms: int, end_ms: int, accounted_ms: int) -> Span | None:
+    """The whole hours that stand for a window: those that it touches and that are accounted for.
+
+    Args:
+        start_ms: window start.
+        end_ms: window end.
+        accounted_ms: up to where accounts reach; the hour that is over last may not be there yet.
+
+    Returns:
+        ``None`` for a window shorter than an hour, and where accounts end before it begins.
+    """
+    if end_ms - start_ms < MS_PER_HOUR or accounted_ms <= start_ms - MS_PER_HOUR:
+        return None
+    return Span(*hours_of(start_ms, min(end_ms, accounted_ms)))
+
+
+def by_samples(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
+    """The same from the samples of any window: hardware and electricity, at the prices at its end."""
     window = Window.read(engine, start_ms, end_ms)
     by_deployment: dict[int, list[Use]] = {}
     for use in uses(window, settings.cost.output_weight_ratio):
@@ -106,7 +117,7 @@ def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: i
         seen_ms = float(observed["observed_seconds"].get(number, 0.0)) * 1000
         ratio = min(seen_ms / alive_ms, 1.0) if alive_ms > 0 else 0.0
         costs.append(_cost(number, entity, window, by_deployment.get(number, []), settings, ratio))
-    return sorted(costs, key=lambda cost: (cost.total_usd is None, -(cost.total_usd or 0.0), cost.key))
+    return dearest_first(costs)
 
 
 def unjoined(engine: Store, start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -138,14 +149,14 @@ def _cost(
     lines = [*itertools.chain(*bills), *_changes(price_cuts(settings, window.start_ms, window.end_ms))]
     output = window.count(deployment_id, "generation_tokens_total")
     prompt = window.count(deployment_id, "prompt_tokens_total")
-    hardware_usd = _sum([hardware.usd for hardware, _ in bills])
-    electricity_usd = _sum([electricity.usd for _, electricity in bills])
-    total = _sum([hardware_usd, electricity_usd])
-    joules = _sum([use.joules for use in used])
+    paid = {
+        "hardware_usd": total(*(hardware.usd for hardware, _ in bills)),
+        "electricity_usd": total(*(electricity.usd for _, electricity in bills)),
+    }
+    joules = total(*(use.joules for use in used))
     coverage = min([observed_ratio, *(use.coverage_ratio for use in used if use.joules is not None)])
     sparse = coverage < LEAST_COVERAGE
     per_output = None if sparse else output
-    per_token = None if sparse or output is None or prompt is None else output + prompt
     reasons = [*filter(None, (hardware.reason or electricity.reason for hardware, electricity in bills))]
     if not used:
         reasons = [NOT_JOINED]
@@ -163,18 +174,17 @@ def _cost(
         origin=used[-1].origin if used else "unjoined",
         output_tokens=output,
         prompt_tokens=prompt,
-        hardware_usd=hardware_usd,
-        electricity_usd=electricity_usd,
-        total_usd=total,
-        usd_per_million_output_tokens=formulas.usd_per_million(total, per_output),
-        usd_per_million_tokens_blended=formulas.usd_per_million(total, per_token),
+        charged_output_tokens=per_output,
+        charged_prompt_tokens=None if sparse else prompt,
+        charged_requests=None if sparse else window.count(deployment_id, "succeeded_requests_total"),
+        lines=paid,
         energy_joules=joules,
         joules_per_output_token=joules_per_token(joules, per_output),
         energy_label=", ".join(dict.fromkeys(use.energy_label for use in used)) or "missing",
         energy_quality=Quality.MISSING if joules is None else worst(*(use.quality for use in used)),
         scope=", ".join(dict.fromkeys(use.scope for use in used)),
         coverage_ratio=coverage,
-        label=Quality.MISSING if total is None else worst(*(line.quality for line in lines)),
+        label=Quality.MISSING if None in paid.values() else worst(*(line.quality for line in lines)),
         reason="; ".join(dict.fromkeys(reasons)),
         terms=tuple(dict.fromkeys(term for line in lines for term in line.terms)),
     )
@@ -191,12 +201,12 @@ def _bill(use: Use, settings: Settings, window: Window) -> tuple[_Line, _Line]:
     last_ms = window.end_ms - 1
     device = None if use.family == "host" else hourly_price(settings, "accelerator", use.model, use.host, last_ms)
     host = hourly_price(settings, "host", use.host, use.host, last_ms)
-    main = host if use.family == "host" else device
+    main = device or host
     return _hardware(use, main, device, host), _electricity(use, settings, main, Span(window.start_ms, window.end_ms))
 
 
 def _hardware(use: Use, main: HourlyPrice | None, device: HourlyPrice | None, host: HourlyPrice | None) -> _Line:
-    """What the device and its part of the host cost; unknown without a price of what it mainly runs on."""
+    """What the device and its part of the host cost; unknown without a price of either."""
     hours, host_part = use.hours * use.share, 1 / use.host_parts
     term = Term(f"{use.target}: hours", f"{use.hours:.4g} h x share {use.share:.1%}", f"joined by {use.origin}")
     if main is None:
@@ -204,10 +214,10 @@ def _hardware(use: Use, main: HourlyPrice | None, device: HourlyPrice | None, ho
     parts = ((device, "accelerator", 1.0), (host, f"host x {host_part:.3g}", host_part))
     priced = [(price, what, part) for price, what, part in parts if price is not None]
     return _Line(
-        _sum([product(hours, part, price.usd_per_hour) for price, _, part in priced]),
+        total(*(product(hours, part, price.usd_per_hour) for price, _, part in priced)),
         next((price.reason for price, _, _ in priced if price.reason), ""),
         Quality.DERIVED,
-        (term, *(_price_term(price, what) for price, what, _ in priced)),
+        (term, *(hardware_term(price, what) for price, what, _ in priced)),
     )
 
 
@@ -219,33 +229,14 @@ def _electricity(use: Use, settings: Settings, price: HourlyPrice | None, span: 
         f"{use.energy_label}, {use.quality.value}, observed {use.coverage_ratio:.0%}",
     )
     if price is not None and not price.electricity_on_top:
-        inside = Term("electricity", "0 USD on top", "inside the hardware price")
-        return _Line(0.0, "", Quality.DERIVED, (energy, inside))
+        return _Line(0.0, "", Quality.DERIVED, (energy, INSIDE))
     site = site_of(settings, use.host)
-    pue_ratio = site.place.pue_ratio
-    tariff = energy_price(settings, site, span)
-    kwh = None if use.joules is None else facility_kwh(use.joules, pue_ratio)
+    tariff, terms = electricity_terms(settings, site, span)
+    kwh = None if use.joules is None else facility_kwh(use.joules, site.place.pue_ratio)
     usd = formulas.electricity_usd(kwh, tariff.usd_per_kwh)
-    each = "unknown" if tariff.usd_per_kwh is None else f"{tariff.usd_per_kwh:.6g} USD/kWh"
-    pue = "not given: cooling left out" if pue_ratio is None else f"{pue_ratio:g}"
     return _Line(
         usd,
         "" if usd is not None else NO_ENERGY if use.joules is None else tariff.reason or NO_TARIFF,
         worst(use.quality, tariff.quality) if usd else Quality.DERIVED,  # energy counts only where it was paid for
-        (
-            energy,
-            Term("electricity price", each, tariff.source),
-            Term("PUE", pue, f"settings: {site.key}.pue_ratio"),
-        ),
+        (energy, *terms),
     )
-
-
-def _price_term(price: HourlyPrice, what: str) -> Term:
-    value = "unknown" if price.usd_per_hour is None else f"{price.usd_per_hour:.6g} USD/h"
-    return Term(f"hardware price, {what}", value, price.source)
-
-
-def _sum(parts: list[float | None]) -> float | None:
-    """A sum is unknown when a part is, or when there is nothing to add."""
-    known = [part for part in parts if part is not None]
-    return sum(known) if parts and len(known) == len(parts) else None

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analytics.formulas import energy as formulas
-from analytics.formulas.energy import Quality
+from analytics.formulas.energy import Observed, Quality
 from analytics.formulas.states import BUSY_RATIO, LOOKBACK_MS, State
+from analytics.formulas.unknown import per
 from storage import queries
 from storage.engine import Store
 
@@ -28,7 +29,7 @@ class WindowEnergy:
 
 
 def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int) -> WindowEnergy:
-    """The counter where it works, else integrated power; by coverage: as it is, filled, or only observed.
+    """The counter unless power samples contradict it, else these; by coverage: as it is, filled, or only observed.
 
     The step that leads into the window counts as a whole, as token counters do, so that adjacent windows
     add up and tokens and joules are of the same stretch.
@@ -45,12 +46,12 @@ def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int
     inside = slice(first, int(np.searchsorted(at_ms, end_ms)))
     at = at_ms[inside] / 1000
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
-    observed = formulas.from_counter(at, samples["energy_joules_total"].to_numpy(dtype="float64")[inside])
+    totals, watts = (samples[name].to_numpy(dtype="float64")[inside] for name in ("energy_joules_total", "power_watts"))
+    observed = formulas.from_counter(at, totals)
+    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
     (label, integrated), quality = _LABELS[family], Quality.MEASURED
-    if observed is None:
-        watts = samples["power_watts"].to_numpy(dtype="float64")[inside]
-        observed = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
-        label, quality = integrated, Quality.DERIVED
+    if observed is None or not _agree(observed, sampled):
+        observed, label, quality = sampled, integrated, Quality.DERIVED
     if observed is None or observed.seconds == 0:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
     window_seconds = (end_ms - start_ms) / 1000
@@ -60,27 +61,18 @@ def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int
     return WindowEnergy(formulas.filled_joules(observed, window_seconds), label, Quality.ESTIMATED, coverage)
 
 
+def _agree(counted: Observed, sampled: Observed | None) -> bool:
+    """Whether power samples, where there are some, leave the counter its credit."""
+    watts = (None if one is None else per(one.joules, one.seconds) for one in (counted, sampled))
+    return bool(formulas.counter_is_sane(*(np.array([one], "float64") for one in watts))[0])
+
+
 def energy_samples(
     engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
 ) -> pd.DataFrame:
     """What ``window_energy`` needs of a family: the window and what leads into it."""
     metrics = ["energy_joules_total", "power_watts"]
     return queries.raw(engine, family, metrics, entity_ids, start_ms - queries.LOOKBACK_MS, end_ms)
-
-
-def energy(engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
-    """Energy per accelerator or CPU socket over a window.
-
-    Returns:
-        entity_id, energy_joules (NaN: unknown), energy_label, quality, coverage_ratio.
-    """
-    samples = energy_samples(engine, family, entity_ids, start_ms, end_ms)
-    rows = []
-    for entity_id, one in samples.groupby("entity_id", sort=True):
-        found = window_energy(one, family, start_ms, end_ms)
-        rows.append((entity_id, found.joules, found.label, found.quality.value, found.coverage_ratio))
-    frame = pd.DataFrame(rows, columns=["entity_id", "energy_joules", "energy_label", "quality", "coverage_ratio"])
-    return frame.astype({"entity_id": "int64", "energy_joules": "float64", "coverage_ratio": "float64"})
 
 
 def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_000) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The lines of a bill, stacked: who pays, and for what."""
+"""The lines of a bill, stacked; prices beside each other, and when they changed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import altair as alt
 import pandas as pd
 
 from charts import theme
+from charts.axis import Span, instant
 
 LINES = {
     "hardware_usd": "hardware",
@@ -18,19 +19,20 @@ _AROUND = 120
 LABEL_PIXELS = 140
 
 
-def stacked(frame: pd.DataFrame) -> alt.LayerChart:
+def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
     """A bar per row of the frame, cut into its lines.
 
     Args:
-        frame: ``who`` and the columns of ``LINES`` (USD); lines that are unknown are not drawn.
+        frame: ``who`` and the columns of ``LINES``, in the currency; lines that are unknown are not drawn.
+        currency: its code.
     """
-    drawn = frame[["who", *LINES]].melt("who", var_name="line", value_name="usd").dropna(subset=["usd"])
+    drawn = frame[["who", *LINES]].melt("who", var_name="line", value_name="amount").dropna(subset=["amount"])
     drawn = drawn.assign(order=drawn["line"].map(list(LINES).index), line=drawn["line"].map(LINES))
     bars = (
         alt.Chart(drawn)
         .mark_bar()
         .encode(
-            x=alt.X("usd:Q", title="USD", stack="zero"),
+            x=alt.X("amount:Q", title=currency, stack="zero"),
             y=alt.Y(
                 "who:N", title=None, sort=list(frame["who"]), axis=alt.Axis(labelLimit=LABEL_PIXELS, labelOverlap=False)
             ),
@@ -43,8 +45,67 @@ def stacked(frame: pd.DataFrame) -> alt.LayerChart:
             tooltip=[
                 alt.Tooltip("who:N", title="who"),
                 alt.Tooltip("line:N", title="line"),
-                alt.Tooltip("usd:Q", title="USD", format=",.2f"),
+                alt.Tooltip("amount:Q", title=currency, format=",.2f"),
             ],
         )
     )
     return alt.LayerChart(layer=[bars], height=_AROUND + _ROW * len(frame), padding=theme.PADDING)
+
+
+def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+    """A bar per price, in the order of the frame; a dashed rule at the first leads the eye through the others.
+
+    Args:
+        frame: ``name``, ``kind`` (a colour each), ``price``; rows without one are not drawn.
+        title: of the prices, with their currency.
+    """
+    drawn = frame.dropna(subset=["price"])
+    kinds = list(dict.fromkeys(drawn["kind"]))
+    bars = (
+        alt.Chart(drawn)
+        .mark_bar()
+        .encode(
+            x=alt.X("price:Q", title=title, scale=alt.Scale(zero=True)),
+            y=alt.Y(
+                "name:N",
+                title=None,
+                sort=list(drawn["name"]),
+                axis=alt.Axis(labelLimit=LABEL_PIXELS, labelOverlap=False),
+            ),
+            color=alt.Color(
+                "kind:N",
+                scale=alt.Scale(domain=kinds),
+                legend=alt.Legend(orient="top", title=None, columns=3, labelLimit=LABEL_PIXELS),
+            ),
+            tooltip=[
+                alt.Tooltip("name:N", title="which"),
+                alt.Tooltip("kind:N", title="kind"),
+                alt.Tooltip("price:Q", title=title, format=",.4~f"),
+            ],
+        )
+    )
+    rule = (
+        alt.Chart(drawn.head(1))
+        .mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
+        .encode(x=alt.X("price:Q", title=title))
+    )
+    return alt.LayerChart(layer=[bars, rule], height=_AROUND + _ROW * len(drawn), padding=theme.PADDING)
+
+
+def marked(chart: alt.LayerChart, changes: pd.DataFrame, span: Span) -> alt.LayerChart:
+    """A chart over time with an upright rule at each instant, such as one at which a price changed.
+
+    Args:
+        chart: its time axis is that of the span.
+        changes: ``at`` (UTC) and ``what`` in words.
+        span: the time shown.
+    """
+    if changes.empty:
+        return chart
+    rules = (
+        alt.Chart(changes.assign(at=span.wall(changes["at"])))
+        .mark_rule(color=theme.LIMIT, strokeDash=[2, 3], strokeWidth=1.5)
+        .encode(x=span.axis(), tooltip=[instant(), alt.Tooltip("what:N", title="change")])
+    )
+    together: alt.LayerChart = chart + rules
+    return together

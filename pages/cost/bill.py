@@ -8,13 +8,15 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
-from analytics.device_hours import IDLE_ID, whole_hours
+from analytics.device_hours import IDLE_ID
 from analytics.ledger import LINES, Bill, Key, Ledger, bill, bills, deployment_bills
 from charts.bill import stacked
-from core.units import show_money
+from pages.cost import missing
+from pages.cost.figures import LINE_WORDS
+from pages.cost.window import Window
 from pages.shared import loaders, words
-from pages.shared.filters import View
 from pages.shared.frame import no_data
+from pages.shared.money import Money
 from pages.shared.pictures import picture
 from pages.shared.tables import table
 
@@ -27,43 +29,42 @@ HELP = (
 )
 
 
-def whole_bill(view: View) -> None:
+def whole_bill(shown: Window) -> None:
     """Draw the section."""
     st.markdown("##### The bill of all devices", help=HELP)
-    start_ms, end_ms = whole_hours(view.start_ms, min(view.end_ms, loaders.accounted_until_ms()))
-    if start_ms == end_ms:
-        no_data("No accounted hour lies in this window.", "A bill is made of whole hours.", "choose 6h or more")
+    if shown.hours is None:
+        missing.hours(shown, "A bill is made of whole hours.")
         return
-    of = loaders.ledger(start_ms, end_ms)
+    of = loaders.ledger(*shown.hours)
     whole = bill(of)
     if of.rows.empty:
         no_data("No device was there in this window.")
         return
-    _said(whole, view, start_ms, end_ms)
+    _said(whole, shown)
     key = st.segmented_control(
         "By", list(_KEYS), default="deployment", required=True, format_func=_KEYS.__getitem__, key="bill-by"
     )
     groups = _groups(of, key)
-    frame = listed(groups)
-    shown = frame.head(MOST_BARS)
+    frame, money = listed(groups), shown.money
+    top = frame.head(MOST_BARS).assign(**{line: money.column(frame[line].head(MOST_BARS)) for line in LINES})
     picture(
         "Who pays for what",
-        stacked(shown) if frame[list(LINES)].notna().to_numpy().any() else None,
+        stacked(top, money.currency) if frame[list(LINES)].notna().to_numpy().any() else None,
         key="bill-lines",
-        note=f"{whole.quality.value} · {len(shown)} of {len(frame)}, dearest first",
+        note=f"{whole.quality.value} · {len(top)} of {len(frame)}, dearest first",
         why="no line has a price",
     )
-    table(frame, view, key="bill", titles={"who": _KEYS[key], "observed_ratio": "energy observed"}, columns=_columns())
+    converted = money.frame(frame)
+    titles = {"who": _KEYS[key], "observed_ratio": "energy observed"}
+    table(converted, shown.view, key="bill", titles=titles, columns=_columns(converted, money))
 
 
-def _said(whole: Bill, view: View, start_ms: int, end_ms: int) -> None:
-    hours = (end_ms - start_ms) // 3_600_000
-    lines = " + ".join(show_money(getattr(whole, line), unknown="unknown") for line in LINES)
-    total = show_money(whole.total_usd, unknown="unknown")
-    st.markdown(f"**{total}** = {lines} (hardware + electricity active + idle + overhead)".replace("$", r"\$"))
-    from_, to = (words.clock(pd.Timestamp(at, unit="ms", tz="UTC"), view.zone) for at in (start_ms, end_ms))
+def _said(whole: Bill, shown: Window) -> None:
+    money = shown.money
+    lines = " + ".join(money.show(getattr(whole, line)) for line in LINES)
+    st.markdown(f"**{money.show(whole.total_usd)}** = {lines} (hardware + electricity active + idle + overhead)")
     gap = f" Energy was observed {whole.covered_ratio:.0%} of the time." if whole.covered_ratio < 0.995 else ""
-    st.caption(f"{hours} whole hours, {from_} to {to}.{gap}")
+    st.caption(f"{words.plain(shown.words.capitalize())}, every device, whatever the filters say.{gap}")
     for name, reason in whole.missing[:MOST_BARS]:
         st.caption(f":material/sell: {words.plain(name)}: {words.plain(reason)}")
     if len(whole.missing) > MOST_BARS:
@@ -98,13 +99,10 @@ def listed(groups: Mapping[str, Bill]) -> pd.DataFrame:
     return frame.sort_values("total_usd", ascending=False, na_position="last", ignore_index=True)
 
 
-def _columns() -> dict[str, Any]:
+def _columns(converted: pd.DataFrame, money: Money) -> dict[str, Any]:
     number = st.column_config.NumberColumn
-    titles = ("Total", "Hardware", "Electricity, active", "Electricity, idle", "Overhead")
-    money = {
-        name: number(f"{title} (USD)", format="%.2f") for name, title in zip(("total_usd", *LINES), titles, strict=True)
-    }
-    return money | {
+    titles = {"total_usd": "Total", **{line: LINE_WORDS[line] for line in LINES}}
+    return money.columns(converted, titles) | {
         "active_kwh": number("Active (kWh)", format="%.2f"),
         "idle_kwh": number("Idle (kWh)", format="%.2f"),
     }

@@ -36,7 +36,7 @@ def explained(figures: Sequence[Explained], view: View, *, key: str) -> None:
                 st.caption(small)
                 with st.popover("How computed", icon=":material/function:", type="tertiary", key=f"{key}-{number}"):
                     st.markdown(one.formula)
-                    st.caption(f"Window: {view.words}.")
+                    st.caption(f"Window: {words.plain(one.figure.window)}.")
                     if one.terms:
                         terms(one.terms)
 

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from analytics.cost_totals import Idle
 from analytics.costs import NO_PRICE, NO_TARIFF, DeploymentCost
+from analytics.formulas.local_time import MS_PER_HOUR
+from analytics.ledger import LINES
+from pages.cost.figures import LINE_WORDS
+from pages.cost.window import Window
 from pages.shared import loaders, words
-from pages.shared.filters import View
 from pages.shared.frame import no_data
 from pages.shared.joins import unjoined_deployments
 from pages.shared.tables import table
 
-IDLE_TITLES = {"hours": "hours in the window", "energy_joules": "energy", "hardware_usd": "hardware"}
+IDLE_TITLES = {"name": "device", "hours": "hours not held", "energy_kwh": "energy (kWh)"}
 
 
 def no_deployments() -> None:
@@ -26,6 +28,13 @@ def no_deployments() -> None:
         "",
         "start one, or name it in a [[serving.server]] entry",
     )
+
+
+def hours(shown: Window, why: str) -> None:
+    """Stands for what only the accounts of whole hours tell."""
+    short = shown.view.end_ms - shown.view.start_ms < MS_PER_HOUR
+    remedy = "choose 1h or more" if short else "wait until the first whole hour is over"
+    no_data("No accounted hour lies in this window.", why, remedy)
 
 
 def price(costs: Sequence[DeploymentCost]) -> None:
@@ -59,25 +68,18 @@ def _models() -> list[str]:
     return sorted({words.one_line(model) for model in loaders.entities("accelerator")["model"].dropna()} - {""})
 
 
-def joins(idle: Sequence[Idle], view: View) -> None:
-    """Deployments without hardware and accelerators without a deployment: listed, never dropped."""
+def joins(shown: Window) -> None:
+    """Deployments without hardware, and hardware without a deployment with what it cost: listed, never dropped."""
+    view = shown.view
     unjoined_deployments(view, key="cost")
-    if idle:
-        st.markdown("##### Accelerators without a deployment")
-        st.markdown(
-            "What they cost is in the bill, and in no figure per token. If a server works there, name them in its "
-            "`accelerators`; if not, give them work or give them back."
-        )
-        frame = pd.DataFrame(
-            {
-                "model": [one.model for one in idle],
-                "key": [one.key for one in idle],
-                "host": [one.host for one in idle],
-                "hours": [one.hours for one in idle],
-                "energy_joules": pd.Series([one.energy_joules for one in idle], dtype="float64"),
-                "hardware_usd": pd.Series([one.hardware_usd for one in idle], dtype="float64"),
-                "electricity_usd": pd.Series([one.electricity_usd for one in idle], dtype="float64"),
-                "total_usd": pd.Series([one.total_usd for one in idle], dtype="float64"),
-            }
-        )
-        table(frame, view, key="cost-idle", titles=IDLE_TITLES)
+    free = pd.DataFrame() if shown.hours is None else loaders.unheld(*shown.hours)
+    if free.empty:
+        return
+    st.markdown("##### Hardware without a deployment")
+    st.markdown(
+        "What it cost is in the bill, and in no figure per token. If a server works there, name its devices in "
+        "`accelerators`; if not, give them work or give them back."
+    )
+    frame = shown.money.frame(free)
+    titles = {line: LINE_WORDS[line] for line in LINES} | {"total_usd": "Total"}
+    table(frame, view, key="cost-idle", titles=IDLE_TITLES, columns=shown.money.columns(frame, titles))

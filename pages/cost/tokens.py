@@ -9,24 +9,22 @@ import streamlit as st
 
 from analytics import cost_totals
 from analytics.costs import DeploymentCost
-from charts.axis import Span
-from charts.timeseries import over_time
 from core.readings import Severity
-from core.units import show_money
 from pages.cost import figures, missing
 from pages.cost.bill import whole_bill
 from pages.cost.explained import explained
+from pages.cost.trend import trend
+from pages.cost.what_if import what_if
+from pages.cost.window import Window, window
 from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.frame import page
-from pages.shared.pictures import picture
 from pages.shared.reasons import cost_reason
+from pages.shared.store import settings
 from pages.shared.tables import table
 from pages.shared.verdict import Finding, verdict
 
-TREND_STEPS = 24
-TREND_STEP_MINUTES = (5, 15, 30, 60, 180, 720)  # round on the clock, and none so short that a window's ends matter
-LINE_WORDS = {"hardware": "Hardware", "electricity": "Electricity", "total": "Cost of the deployments"}
+BY_SAMPLES = "By samples: hardware and electricity alone, overhead is in the bill of whole hours."
 
 
 def render() -> None:
@@ -35,86 +33,63 @@ def render() -> None:
 
 
 def draw(view: View) -> None:
-    """Verdict, figures that open, what adds up to the cost, trend, deployments, what is not joined."""
-    kept = {int(i) for i in view.keep(loaders.entities("deployment"))["entity_id"]}
-    costs = [cost for cost in loaders.deployment_costs(view.start_ms, view.end_ms) if cost.deployment_id in kept]
+    """Verdict, figures that open, what adds up to the cost, trend, what if, deployments, what is not joined."""
+    shown = window(view)
+    costs = shown.costs()
     if not costs:
         missing.no_deployments()
-        whole_bill(view)
+        whole_bill(shown)
         return
-    total, idle = cost_totals.total(costs), loaders.idle(view.start_ms, view.end_ms)
-    sentence = figures.sentence(total, view)
-    verdict(_findings(sentence, idle, view), sentence, view)
-    explained(figures.of_total(total, costs, view), view, key="cost-total")
+    total, weight = cost_totals.total(costs), settings().cost.output_weight_ratio
+    sentence = figures.sentence(total, shown)
+    verdict(_findings(sentence, shown), sentence, view)
+    said = " ".join(part for part in (shown.money.caption, "" if shown.hours else BY_SAMPLES) if part)
+    if said:
+        st.caption(words.plain(said, limit=500))
+    explained(figures.of_total(total, costs, shown, weight), view, key="cost-total")
     missing.price(costs)
-    _lines(total, view)
-    _trend(kept, view)
-    _deployments(costs, view)
-    whole_bill(view)
-    missing.joins(idle, view)
+    _lines(total, shown)
+    trend(costs, shown)
+    what_if(costs, shown)
+    _deployments(costs, shown, weight)
+    whole_bill(shown)
+    missing.joins(shown)
 
 
-def _findings(sentence: str, idle: Sequence[cost_totals.Idle], view: View) -> list[Finding]:
+def _findings(sentence: str, shown: Window) -> list[Finding]:
     """Waste beside the verdict's own sentence; none, and the sentence stands alone."""
-    if not idle:
+    if shown.hours is None:
+        free = shown.view.keep(loaders.unjoined(shown.view.start_ms, shown.view.end_ms)[1])
+        return [] if free.empty else _beside(sentence, len(free), "")
+    unheld = loaders.unheld(*shown.hours)
+    if unheld.empty:
         return []
-    spent = cost_totals.idle_usd(idle)
-    worth = "" if spent is None else f" and cost {show_money(spent)} in the {view.words}"
-    who = "1 accelerator serves" if len(idle) == 1 else f"{len(idle)} accelerators serve"
-    text = f"{who} no known deployment{worth.replace('cost', 'costs', 1) if len(idle) == 1 else worth}"
-    return [Finding(Severity.INFO, sentence), Finding(Severity.INFO, f"{text}: not part of the figures below.")]
+    usd = unheld["total_usd"].sum(skipna=False)
+    return _beside(sentence, len(unheld), "" if pd.isna(usd) else f", which cost {shown.money.show(usd)}")
 
 
-def _lines(total: cost_totals.Total, view: View) -> None:
+def _beside(sentence: str, count: int, worth: str) -> list[Finding]:
+    who = "1 device was" if count == 1 else f"{count} devices were"
+    waste = f"{who} held by no known deployment, at times or always{worth}: not part of the figures below."
+    return [Finding(Severity.INFO, sentence), Finding(Severity.INFO, waste)]
+
+
+def _lines(total: cost_totals.Total, shown: Window) -> None:
     """The lines that add up to the cost."""
-    rows = [(LINE_WORDS[name], usd, ratio) for name, usd, ratio in cost_totals.lines(total)]
-    if not rows:
+    usd = total.total_usd
+    if not usd:
         return
     st.markdown("##### What it is made of")
-    frame = pd.DataFrame(rows, columns=["part", "cost_usd", "share_ratio"])
-    table(frame, view, key="cost-lines", titles={"share_ratio": "share"})
+    rows = [(figures.LINE_WORDS[line], amount, (amount or 0.0) / usd) for line, amount in total.lines.items()]
+    frame = pd.DataFrame([*rows, ("Cost of the deployments", usd, 1.0)], columns=["part", "cost_usd", "share_ratio"])
+    converted = shown.money.frame(frame)
+    columns = shown.money.columns(converted, {"cost_usd": "Cost"})
+    table(converted, shown.view, key="cost-lines", titles={"share_ratio": "share"}, columns=columns)
     included = "" if total.electricity_usd else " Electricity is inside the hardware price."
-    st.caption(f"{total.priced} of {total.deployments} deployments, {view.words}.{included}")
+    st.caption(f"{total.priced} of {total.deployments} deployments, {words.plain(shown.words)}.{included}")
 
 
-def _trend(kept: set[int], view: View) -> None:
-    """Unit figures of successive steps, one line per deployment."""
-    least_ms = view.coarse_step_ms(TREND_STEPS)
-    step_ms = next((m * 60_000 for m in TREND_STEP_MINUTES if m * 60_000 >= least_ms), least_ms)
-    frame = loaders.cost_trend(view.start_ms, view.end_ms, step_ms)
-    frame = frame[frame["deployment_id"].isin(kept)]
-    frame = frame.assign(series=_names(frame))
-    span = Span(view.start_ms, view.end_ms, round(1.5 * step_ms), view.zone)
-    pictures = (
-        (
-            "Price",
-            "usd_per_million_output_tokens",
-            "cost_usd",
-            "per million output tokens",
-            "each step at the prices at its end",
-        ),
-        ("Energy", "joules_per_output_token", "energy_joules", "per output token", "prompts and idle time included"),
-    )
-    for place, (title, source, column, axis, note) in zip(st.columns(2), pictures, strict=True):
-        known = frame.assign(**{column: frame[source]}).dropna(subset=[column])
-        with place:
-            picture(
-                f"{title} {axis}",
-                over_time(known, column, span, title=axis) if len(known) else None,
-                key=f"cost-{column}",
-                note=f"derived · {words.duration(step_ms / 1000)} steps · {note}",
-                why="no step with both tokens and a known " + ("cost" if column == "cost_usd" else "energy"),
-            )
-
-
-def _names(frame: pd.DataFrame) -> pd.Series:
-    """Short names for a legend: the model alone, with its server where a model runs twice."""
-    model = frame["model"].str.rpartition("/")[2]
-    twice = frame.groupby(model)["deployment_id"].transform("nunique") > 1
-    return model.where(~twice, model + " @ " + frame["server"].str.rpartition("/")[2])
-
-
-def _deployments(costs: Sequence[DeploymentCost], view: View) -> None:
+def _deployments(costs: Sequence[DeploymentCost], shown: Window, weight: float) -> None:
     """A row per deployment; the picked one opens below."""
     st.markdown("##### Deployments")
     frame = pd.DataFrame(
@@ -125,6 +100,7 @@ def _deployments(costs: Sequence[DeploymentCost], view: View) -> None:
             "output_tokens": _column(costs, "output_tokens"),
             "total_usd": _column(costs, "total_usd"),
             "usd_per_million_tokens_blended": _column(costs, "usd_per_million_tokens_blended"),
+            "usd_per_request": _column(costs, "usd_per_request"),
             "missing": [cost_reason(cost.reason) if cost.reason else "" for cost in costs],
             "label": [cost.label.value for cost in costs],
             "observed_ratio": _column(costs, "coverage_ratio"),
@@ -133,16 +109,20 @@ def _deployments(costs: Sequence[DeploymentCost], view: View) -> None:
             "runs_on": [_devices(cost) for cost in costs],
         }
     )
-    money, whole = st.column_config.NumberColumn, "localized"
-    columns = {
-        "output_tokens": money("Output tokens", format=whole),
-        "total_usd": money("Cost (USD)", format="%.4f"),
-        "usd_per_million_output_tokens": money("USD per M output tokens", format="%.4f"),
-        "usd_per_million_tokens_blended": money("USD per M tokens, blended", format="%.4f"),
-        "joules_per_output_token": money("J per output token", format="%.3f"),
+    amounts = {
+        "total_usd": "Cost",
+        "usd_per_million_output_tokens": "Per M output tokens",
+        "usd_per_million_tokens_blended": "Per M tokens, blended",
+        "usd_per_request": "Per request",
+    }
+    converted, number = shown.money.frame(frame), st.column_config.NumberColumn
+    columns = shown.money.columns(converted, amounts) | {
+        "output_tokens": number("Output tokens", format="localized"),
+        "joules_per_output_token": number("J per output token", format="%.3f"),
     }
     titles = {"runs_on": "runs on", "observed_ratio": "observed"}
-    picked = table(frame, view, key="cost-deployments", titles=titles, columns=columns, selectable=len(costs) > 1)
+    several = len(costs) > 1
+    picked = table(converted, shown.view, key="cost-deployments", titles=titles, columns=columns, selectable=several)
     cost = costs[picked or 0]
     st.markdown(f"**{words.plain(cost.model)}** {words.plain(cost.server)}")
     st.caption(
@@ -150,7 +130,7 @@ def _deployments(costs: Sequence[DeploymentCost], view: View) -> None:
         f"Energy of: {figures.scope_in_words(cost)}. Observed {cost.coverage_ratio:.0%} of the window."
         + (f" Missing: {words.plain(cost.reason)}." if cost.reason else "")
     )
-    explained(figures.of_deployment(cost, view), view, key=f"cost-{cost.deployment_id}")
+    explained(figures.of_deployment(cost, shown, weight), shown.view, key=f"cost-{cost.deployment_id}")
 
 
 def _devices(cost: DeploymentCost) -> str:

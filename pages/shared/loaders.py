@@ -13,16 +13,28 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from analytics import capacity, commitments, compare, cost_totals, costs, device_hours, efficiency, objectives, power
+from analytics import (
+    capacity,
+    commitments,
+    compare,
+    costs,
+    costs_of_hours,
+    device_hours,
+    efficiency,
+    objectives,
+    power,
+    what_if,
+)
 from analytics import latency as latencies
 from analytics import ledger as ledgers
-from analytics.capacity import Measured
+from analytics.capacity import Measured as Throughput
 from analytics.commitments import Use
 from analytics.compare import Point
 from analytics.costs import DeploymentCost
 from analytics.formulas.local_time import Span
 from analytics.ledger import Ledger
 from analytics.objectives import Kept
+from analytics.what_if import Measured
 from core.settings import Objective
 from pages.shared.store import open_store, settings
 from storage import queries
@@ -167,12 +179,6 @@ def increases(
     return queries.increases(open_store().engine, family, metrics, entity_ids, start_ms, end_ms)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
-def energy(family: str, entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
-    """``efficiency.energy``."""
-    return efficiency.energy(open_store().engine, family, entity_ids, start_ms, end_ms)
-
-
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
 def checked_energy(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
     """``power.checked_energy``: reads every sample of the window."""
@@ -220,7 +226,7 @@ def points(start_ms: int, end_ms: int) -> list[Point]:
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def measured(start_ms: int, end_ms: int) -> list[Measured]:
+def measured(start_ms: int, end_ms: int) -> list[Throughput]:
     """``capacity.measured``: output per accelerator at work, by model and type."""
     return capacity.measured(open_store().engine, start_ms, end_ms)
 
@@ -285,22 +291,29 @@ def unjoined(start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return costs.unjoined(open_store().engine, start_ms, end_ms)
 
 
-def cost_trend(start_ms: int, end_ms: int, step_ms: int) -> pd.DataFrame:
-    """``cost_totals.trend`` over steps of the clock, so that a window that moves on keeps what it has."""
-    first_ms = -(-start_ms // step_ms) * step_ms
-    steps = range(first_ms, end_ms - step_ms + 1, step_ms)
-    return cost_totals.trend((at_ms, _costs_of_step(at_ms, at_ms + step_ms)) for at_ms in steps)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def hourly_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
+    """``costs_of_hours.deployment_costs`` of whole UTC hours, parts of the same bill as ``ledger``."""
+    return costs_of_hours.deployment_costs(open_store().engine, settings(), ledger(start_ms, end_ms))
 
 
-@st.cache_data(ttl=STEP_TTL, max_entries=512, show_spinner=False)
-def _costs_of_step(start_ms: int, end_ms: int) -> list[DeploymentCost]:
-    return costs.deployment_costs(open_store().engine, settings(), start_ms, end_ms)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def hourly_trend(start_ms: int, end_ms: int, step_hours: int) -> pd.DataFrame:
+    """``costs_of_hours.trend`` of whole UTC hours."""
+    return costs_of_hours.trend(ledger(start_ms, end_ms), step_hours)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def idle(start_ms: int, end_ms: int) -> list[cost_totals.Idle]:
-    """``cost_totals.idle``: accelerators without a deployment and what they cost."""
-    return cost_totals.idle(open_store().engine, settings(), start_ms, end_ms)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def unheld(start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``costs_of_hours.unheld`` of whole UTC hours."""
+    return costs_of_hours.unheld(ledger(start_ms, end_ms))
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def what_if_base(start_ms: int, end_ms: int, deployment_ids: tuple[int, ...], with_unheld: bool) -> Measured | None:
+    """``what_if.measured`` of deployments over whole UTC hours."""
+    costs_ = [cost for cost in hourly_costs(start_ms, end_ms) if cost.deployment_id in deployment_ids]
+    return what_if.measured(ledger(start_ms, end_ms), costs_, settings(), with_unheld=with_unheld)
 
 
 @st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analytics import cost_totals
 from analytics.costs import NO_PRICE, NO_TOKENS, DeploymentCost
 from analytics.formulas.energy import Quality
-from collectors.sources.simulated.source import SimulatedSource
-from core.readings import AcceleratorSample
-from core.settings import Settings
-from tests.conftest import START_MS, Store
-
-HOUR_MS = 3_600_000
 
 
 def cost(**changes: Any) -> DeploymentCost:
@@ -28,11 +24,10 @@ def cost(**changes: Any) -> DeploymentCost:
         "origin": "settings",
         "output_tokens": 1e6,
         "prompt_tokens": 3e6,
-        "hardware_usd": 3.0,
-        "electricity_usd": 1.0,
-        "total_usd": 4.0,
-        "usd_per_million_output_tokens": 4.0,
-        "usd_per_million_tokens_blended": 1.0,
+        "charged_output_tokens": 1e6,
+        "charged_prompt_tokens": 3e6,
+        "charged_requests": 1000.0,
+        "lines": {"hardware_usd": 3.0, "electricity_usd": 1.0},
         "energy_joules": 2e6,
         "joules_per_output_token": 2.0,
         "energy_label": "gpu_counter",
@@ -47,11 +42,7 @@ def cost(**changes: Any) -> DeploymentCost:
 
 
 UNPRICED = {
-    "hardware_usd": None,
-    "electricity_usd": None,
-    "total_usd": None,
-    "usd_per_million_output_tokens": None,
-    "usd_per_million_tokens_blended": None,
+    "lines": {"hardware_usd": None, "electricity_usd": None},
     "label": Quality.MISSING,
     "reason": NO_PRICE,
 }
@@ -66,7 +57,7 @@ def test_one_deployment_is_its_own_total():
 
 
 def test_unit_figures_are_sums_over_sums_not_means():
-    total = cost_totals.total([cost(), cost(output_tokens=3e6, usd_per_million_output_tokens=4 / 3)])
+    total = cost_totals.total([cost(), cost(output_tokens=3e6, charged_output_tokens=3e6)])
     assert total.usd_per_million_output_tokens == pytest.approx(8.0 / 4.0)
     assert total.joules_per_output_token == pytest.approx(4e6 / 4e6)
 
@@ -87,7 +78,7 @@ def test_without_any_price_there_is_no_money_but_energy():
 
 
 def test_a_deployment_without_tokens_costs_and_adds_none():
-    silent = cost(output_tokens=0.0, usd_per_million_output_tokens=None, joules_per_output_token=None, reason=NO_TOKENS)
+    silent = cost(output_tokens=0.0, charged_output_tokens=0.0, joules_per_output_token=None, reason=NO_TOKENS)
     total = cost_totals.total([cost(), silent])
     assert total.usd_per_million_output_tokens == 8.0
     alone = cost_totals.total([silent])
@@ -96,7 +87,7 @@ def test_a_deployment_without_tokens_costs_and_adds_none():
 
 
 def test_one_that_was_seen_too_little_leaves_no_figure_per_token():
-    sparse = cost(usd_per_million_output_tokens=None, joules_per_output_token=None, coverage_ratio=0.2, reason="sparse")
+    sparse = cost(charged_output_tokens=None, joules_per_output_token=None, coverage_ratio=0.2, reason="sparse")
     total = cost_totals.total([cost(), sparse])
     assert total.usd_per_million_output_tokens is None
     assert total.joules_per_output_token is None
@@ -107,44 +98,30 @@ def test_the_worst_label_wins():
     assert cost_totals.total([cost(), cost(label=Quality.ESTIMATED)]).label is Quality.ESTIMATED
 
 
-def test_lines_add_up():
-    lines = cost_totals.lines(cost_totals.total([cost(), cost()]))
-    assert lines == [("hardware", 6.0, 0.75), ("electricity", 2.0, 0.25), ("total", 8.0, 1.0)]
-    assert cost_totals.lines(cost_totals.total([cost(**UNPRICED)])) == []
+def test_lines_add_up_line_by_line_and_unknown_ones_are_left_out():
+    total = cost_totals.total([cost(), cost(), cost(**UNPRICED)])
+    assert total.lines == {"hardware_usd": 6.0, "electricity_usd": 2.0}
+    assert (total.hardware_usd, total.electricity_usd, total.total_usd) == (6.0, 2.0, 8.0)
+    assert cost_totals.total([cost(**UNPRICED)]).total_usd is None
+    assert cost_totals.total([]).total_usd is None
 
 
-def test_the_trend_keeps_unknown_apart_from_zero():
-    frame = cost_totals.trend([(START_MS, [cost()]), (START_MS + HOUR_MS, [cost(**UNPRICED)])])
-    assert frame["usd_per_million_output_tokens"].tolist()[0] == 4.0
-    assert frame["usd_per_million_output_tokens"].isna().tolist() == [False, True]
-    assert frame["bucket_at"].dt.tz is not None
-    assert cost_totals.trend([])["bucket_at"].dt.tz is not None
-
-
-def _half_an_hour(store: Store) -> list[AcceleratorSample]:
-    source = SimulatedSource("demo-host", 10.0)
-    seen: list[AcceleratorSample] = []
-    for _, readings in source.history(START_MS, START_MS + HOUR_MS // 2, 10_000):
-        store.write(*readings)
-        seen += [r for r in readings if isinstance(r, AcceleratorSample) and r.processes == 0]
-    return seen
-
-
-def test_the_idle_accelerator_of_the_simulated_host_has_its_price(store: Store):
-    seen = _half_an_hour(store)
-    hardware = [{"kind": "owned", "applies_to": "accelerator", "match": "H100", "capex": 35_040, "life_years": 4}]
-    priced = Settings(cost={"hardware": hardware}, site={"usd_per_kwh": 0.36})  # type: ignore[arg-type]
-    (idle,) = cost_totals.idle(store.reader, priced, seen[0].observed_at_ms, seen[-1].observed_at_ms + 10_000)
-    assert idle.key == seen[0].key
-    assert idle.hours == pytest.approx(0.5)
-    assert idle.hardware_usd == pytest.approx(0.5)
-    assert idle.energy_joules == pytest.approx(70 * 1800, rel=0.03)
-    assert idle.electricity_usd == pytest.approx(idle.energy_joules / 3.6e6 * 0.36)
-    assert cost_totals.idle_usd([idle]) == idle.total_usd
-
-
-def test_idle_without_a_price_is_listed_with_unknown_cost(store: Store):
-    seen = _half_an_hour(store)
-    (idle,) = cost_totals.idle(store.reader, Settings(), seen[0].observed_at_ms, seen[-1].observed_at_ms + 10_000)
-    assert (idle.hardware_usd, idle.total_usd) == (None, None)
-    assert cost_totals.idle_usd([idle]) is None
+@given(
+    st.floats(1e-3, 1e6),
+    st.floats(0, 1e9),
+    st.floats(1, 1e9),
+    st.floats(1, 1e6),
+    st.floats(0.1, 20),
+    st.floats(0.1, 10),
+)
+def test_the_pair_of_prices_sums_back_to_the_cost_and_every_price_is_linear_in_it(
+    usd: float, prompt: float, output: float, requests: float, weight: float, factor: float
+):
+    tokens = {"charged_prompt_tokens": prompt, "charged_output_tokens": output, "charged_requests": requests}
+    one, more = (cost(lines={"hardware_usd": amount}, **tokens) for amount in (usd, usd * factor))
+    pair = one.unit_prices(weight)
+    assert pair is not None
+    back = pair.input_usd_per_million * prompt + pair.output_usd_per_million * output
+    assert back / 1e6 == pytest.approx(usd)
+    for name in ("usd_per_million_output_tokens", "usd_per_million_tokens_blended", "usd_per_request"):
+        assert getattr(more, name) == pytest.approx(factor * getattr(one, name))

@@ -1,12 +1,16 @@
-"""The stacked bill: lines in their order, what is unknown left out."""
+"""Bills and prices: lines in their order, what is unknown left out, changes where they happened."""
 
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
+import vl_convert
 
-from charts.bill import LINES, stacked
+from charts.axis import Span
+from charts.bill import LINES, marked, price_bars, stacked
+from charts.timeseries import over_time
 
 
 def frame() -> pd.DataFrame:
@@ -15,12 +19,35 @@ def frame() -> pd.DataFrame:
 
 
 def test_every_known_line_is_a_piece_of_its_bar():
-    chart = stacked(frame())
+    chart = stacked(frame(), "CLP")
     drawn: Any = chart.data
     assert len(drawn) == 7
-    assert drawn.loc[drawn["who"] == "a", "usd"].sum() == 3.6
+    assert drawn.loc[drawn["who"] == "a", "amount"].sum() == 3.6
     assert set(drawn["line"]) == set(LINES.values())
 
 
 def test_bars_stay_in_the_order_of_the_frame():
-    assert stacked(frame()).to_dict()["layer"][0]["encoding"]["y"]["sort"] == ["a", "b"]
+    assert stacked(frame(), "CLP").to_dict()["layer"][0]["encoding"]["y"]["sort"] == ["a", "b"]
+
+
+def test_amounts_are_called_by_their_currency():
+    assert stacked(frame(), "CLP").to_dict()["layer"][0]["encoding"]["x"]["title"] == "CLP"
+
+
+def test_prices_keep_their_order_and_one_that_is_unknown_has_no_bar():
+    rows = {"name": ["measured", "b", "a"], "kind": ["own", "hosted", "hosted"], "price": [2.0, None, 1.0]}
+    chart = price_bars(pd.DataFrame(rows), "CLP").to_dict()
+    bars, rule = chart["layer"]
+    assert bars["encoding"]["y"]["sort"] == ["measured", "a"]
+    assert [one["price"] for one in chart["datasets"][rule["data"]["name"]]] == [2.0]
+
+
+def test_a_change_is_a_rule_on_the_same_axis_and_none_leaves_the_chart_as_it_is():
+    span = Span(0, 7_200_000, 5_400_000, ZoneInfo("UTC"))
+    at = pd.to_datetime(pd.Series([0, 3_600_000]), unit="ms", utc=True)
+    chart = over_time(pd.DataFrame({"bucket_at": at, "series": "a", "cost_usd": [1.0, 2.0]}), "cost_usd", span)
+    changes = pd.DataFrame({"at": at[1:], "what": ["tariff"]})
+    both = marked(chart, changes, span).to_dict()
+    assert both["layer"][-1]["encoding"]["x"]["scale"]["domain"] == [0, 7_200_000]
+    assert "mark-rule" in vl_convert.vegalite_to_svg(both)  # it draws, with all that the chart itself stands on
+    assert marked(chart, changes.head(0), span) is chart

@@ -126,7 +126,7 @@ def test_every_figure_opens_to_its_terms(full: Path, open_page: Open):
     for formula in ("cost / output tokens", "energy / output tokens", "hours assigned × hardware price per hour"):
         assert formula in text
     inputs = [one.value for one in test.dataframe if list(one.value.columns) == ["Input", "Value", "From"]]
-    assert len(inputs) == 12  # six figures of the whole, six of the deployment
+    assert len(inputs) == 18  # nine figures of the whole, nine of the deployment
     everything = " ".join(str(value) for frame in inputs for value in frame.to_numpy().ravel())
     assert "0.36 USD/kWh" in everything
     assert "settings: cost.hardware.0 (owned)" in everything
@@ -172,13 +172,24 @@ def test_what_is_not_joined_is_listed_with_the_lines_to_paste(full: Path, open_p
     assert server.accelerators[0] in (NVIDIA, AMD)
 
 
-def test_accelerators_that_serve_nobody_are_a_waste_with_a_price(full: Path, open_page: Open):
+def test_devices_that_serve_nobody_are_named_beside_the_verdict(full: Path, open_page: Open):
     configure(full, RENTED.replace("H100", ""))
-    test = open_page(TOKENS, range="15m")
-    text = said(test)
-    assert "1 accelerator serves no known deployment and costs 0.5000 USD in the last 15 minutes" in text
-    idle = table(test, "hours")
-    assert list(idle["key"]) == [AMD]
+    assert "1 device was held by no known deployment" in said(open_page(TOKENS, range="15m"))
+
+
+def test_by_samples_overhead_trend_and_what_if_wait_for_a_whole_hour(full: Path, open_page: Open):
+    configure(full, RENTED)
+    text = said(open_page(TOKENS, range="15m"))
+    assert "By samples: hardware and electricity alone" in text
+    assert text.count("No accounted hour lies in this window") == text.count("choose 1h or more") == 3
+    assert "wait until the first whole hour is over" in said(open_page(TOKENS, range="1h"))
+
+
+def test_a_stale_database_still_has_its_cost(stale: Path, open_page: Open):
+    configure(stale, RENTED)
+    test = open_page(TOKENS)
+    assert "Nothing can be said of the present" in said(test)
+    assert metric(test, "Cost").endswith(" USD")
 
 
 def test_a_server_on_cpus_is_charged_to_its_host(cpu_only: Path, open_page: Open):

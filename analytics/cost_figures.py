@@ -1,0 +1,131 @@
+"""What is said of a cost: its figures, why one is unknown, and the inputs that its explanation shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analytics.formulas.cost import UnitPrices, usd_per_million, usd_per_request, weighted_usd_per_million
+from analytics.formulas.energy import Quality
+from analytics.formulas.local_time import Span
+from analytics.formulas.unknown import total
+from analytics.prices import EnergyPrice, HourlyPrice, SiteFound, energy_price
+from core.settings import Settings
+
+NO_PRICE = "no hardware price in the settings: add a [[cost.hardware]] entry"
+NO_TARIFF = "no electricity price in the settings: set site.usd_per_kwh"
+NO_ENERGY = "no energy reading for what it runs on: see ops/health"
+NO_TOKENS = "no tokens"
+NOT_JOINED = "not known what it runs on: set serving.server.accelerators"
+NOT_YET = "its first whole hour is not over"
+SPARSE = "observed less than half of the time: no figure per token"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One input of a figure, as its explanation shows it."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostFigures:
+    """Cost, energy and what they make per token over a window. ``None``: unknown, and ``reason`` says why.
+
+    ``lines`` (USD) make the cost: those of a bill by accounts; hardware and electricity by samples. It is divided by
+    the charged tokens and requests, which are unknown where too little was seen to say. Energy is that of the devices,
+    without what their cooling takes.
+    """
+
+    output_tokens: float | None
+    prompt_tokens: float | None
+    charged_output_tokens: float | None
+    charged_prompt_tokens: float | None
+    charged_requests: float | None
+    lines: Mapping[str, float | None]
+    energy_joules: float | None
+    joules_per_output_token: float | None
+    energy_quality: Quality
+    coverage_ratio: float
+    label: Quality
+    reason: str
+
+    @property
+    def total_usd(self) -> float | None:
+        """The lines together."""
+        return total(*self.lines.values())
+
+    @property
+    def hardware_usd(self) -> float | None:
+        """Hardware by the hour."""
+        return self.lines.get("hardware_usd")
+
+    @property
+    def electricity_usd(self) -> float | None:
+        """What was paid for energy on top of the hardware."""
+        return total(*(usd for line, usd in self.lines.items() if line.startswith("electricity")))
+
+    @property
+    def usd_per_million_output_tokens(self) -> float | None:
+        """Output tokens carry the whole cost."""
+        return usd_per_million(self.total_usd, self.charged_output_tokens)
+
+    @property
+    def usd_per_million_tokens_blended(self) -> float | None:
+        """Prompt and output tokens alike."""
+        return usd_per_million(self.total_usd, total(self.charged_output_tokens, self.charged_prompt_tokens))
+
+    @property
+    def usd_per_request(self) -> float | None:
+        """Of a completed request."""
+        return usd_per_request(self.total_usd, self.charged_requests)
+
+    def unit_prices(self, output_weight_ratio: float) -> UnitPrices | None:
+        """The pair for prompt and output tokens that sums back to the cost."""
+        return weighted_usd_per_million(
+            self.total_usd, self.charged_prompt_tokens, self.charged_output_tokens, output_weight_ratio
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentCost(CostFigures):
+    """The figures of one deployment, what it ran on, and the terms they were made from."""
+
+    deployment_id: int
+    key: str
+    model: str
+    server: str
+    engine_name: str
+    targets: tuple[str, ...]
+    origin: str
+    energy_label: str
+    scope: str
+    terms: tuple[Term, ...]
+
+
+def dearest_first(costs: list[DeploymentCost]) -> list[DeploymentCost]:
+    """In the order in which people look at them; unknown ones last."""
+    return sorted(costs, key=lambda cost: (cost.total_usd is None, -(cost.total_usd or 0.0), cost.key))
+
+
+def hardware_term(price: HourlyPrice, what: str) -> Term:
+    """A price of hardware by the hour and where it is from."""
+    value = "unknown" if price.usd_per_hour is None else f"{price.usd_per_hour:.6g} USD/h"
+    return Term(f"hardware price, {what}", value, price.source)
+
+
+def electricity_terms(settings: Settings, site: SiteFound, span: Span) -> tuple[EnergyPrice, tuple[Term, Term]]:
+    """What electricity cost at a site over a window, and that price and the site's PUE as terms."""
+    tariff = energy_price(settings, site, span)
+    each = "unknown" if tariff.usd_per_kwh is None else f"{tariff.usd_per_kwh:.6g} USD/kWh"
+    pue_ratio = site.place.pue_ratio
+    pue = "not given: cooling left out" if pue_ratio is None else f"{pue_ratio:g}"
+    return tariff, (
+        Term("electricity price", each, tariff.source),
+        Term("PUE", pue, f"settings: {site.key}.pue_ratio"),
+    )
+
+
+INSIDE = Term("electricity", "0 USD on top", "inside the hardware price")

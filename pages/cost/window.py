@@ -1,0 +1,48 @@
+"""What a page about cost shows: which hours, in which currency, and how it says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analytics.costs import DeploymentCost, priced_hours
+from analytics.formulas.local_time import Span
+from pages.shared import loaders, words
+from pages.shared.filters import View
+from pages.shared.money import Money, money
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """``hours``: whole UTC hours that are accounted for and priced as a bill; ``None``: the view, by its samples."""
+
+    hours: Span | None
+    view: View
+    money: Money
+
+    @property
+    def words(self) -> str:
+        """The window for people: ``6 hours to 10:00``."""
+        if self.hours is None:
+            return self.view.words
+        count, end = round(self.hours.hours), pd.Timestamp(self.hours.end_ms, unit="ms", tz="UTC")
+        length = "hour" if count == 1 else f"{count} hours" if count % 24 or count == 24 else f"{count // 24} days"
+        clock = words.clock(end, self.view.zone, now=self.view.now)
+        return f"{length} to {clock.removesuffix(':00') if clock.count(':') > 1 else clock}"  # of today it has seconds
+
+    def costs(self) -> list[DeploymentCost]:
+        """Of every deployment in it, filtered as the page is."""
+        known = {int(i) for i in self.view.keep(loaders.entities("deployment"))["entity_id"]}
+        every = (
+            loaders.deployment_costs(self.view.start_ms, self.view.end_ms)
+            if self.hours is None
+            else loaders.hourly_costs(*self.hours)
+        )
+        return [cost for cost in every if cost.deployment_id in known]
+
+
+def window(view: View) -> Window:
+    """``costs.priced_hours`` of a view."""
+    hours = priced_hours(view.start_ms, view.end_ms, loaders.accounted_until_ms())
+    return Window(hours=hours, view=view, money=money(view))
