@@ -8,6 +8,7 @@ import streamlit as st
 from analytics.serving import asks
 from charts import latency as charts
 from charts.axis import Span
+from core.language import _, count, say, spoken
 from core.readings import Latency, Outcome
 from pages.serving.subject import Subject
 from pages.shared import loaders
@@ -16,14 +17,15 @@ from pages.shared.pictures import picture
 from pages.shared.tables import table
 
 _OWN = {
-    "ttft_seconds": "first token, probe's clock",
-    "connect_seconds": "connecting, before that",
-    "server_queue_seconds": "queue, server's clock",
-    "server_prefill_seconds": "prompt, server's clock",
-    "server_decode_seconds": "generating, server's clock",
-    "server_e2e_seconds": "whole request, server's clock",
-    "e2e_seconds": "whole request, probe's clock",
+    "ttft_seconds": _("first token, probe's clock"),
+    "connect_seconds": _("connecting, before that"),
+    "server_queue_seconds": _("queue, server's clock"),
+    "server_prefill_seconds": _("prompt, server's clock"),
+    "server_decode_seconds": _("generating, server's clock"),
+    "server_e2e_seconds": _("whole request, server's clock"),
+    "e2e_seconds": _("whole request, probe's clock"),
 }
+_TITLES = {"part": _("part"), "requests_seen": "n"}
 
 
 def probing(subject: Subject) -> list[int]:
@@ -51,14 +53,20 @@ def two_clocks(subject: Subject, view: View, step_ms: int, span: Span) -> None:
     points = known.rename(columns={"ttft_seconds": "seconds"})[["observed_at", "seconds"]]
     server = loaders.quantiles(subject.ids, Latency.TTFT.value, view.start_ms, view.end_ms, step_ms)
     server = server[server["observations"] > 0].rename(columns={"p50_seconds": "seconds"})
-    why = "no probe asked this server in the window"
     picture(
-        "TTFT by two clocks",
+        say("TTFT by two clocks"),
         charts.two_clocks(server[["bucket_at", "seconds"]], points, span) if len(points) else None,
         key="latency-clocks",
-        help="The server counts from a request's arrival; the probe from the moment it sends, network included.",
-        note=f"{len(requests)} probes, {lost} of them not answered. A probe alone shows the best case.",
-        why=why if probing(subject) else "no [[probe]] is set for this server and model",
+        help=say("The server counts from a request's arrival; the probe from the moment it sends, network included."),
+        note=count(
+            "{number} probe, {lost} of them not answered. A probe alone shows the best case.",
+            "{number} probes, {lost} of them not answered. A probe alone shows the best case.",
+            len(requests),
+            lost=spoken().number(lost),
+        ),
+        why=say("no probe asked this server in the window")
+        if probing(subject)
+        else say("no [[probe]] is set for this server and model"),
     )
     _own_clock(answered, view)
 
@@ -76,6 +84,6 @@ def _own_clock(answered: pd.DataFrame, view: View) -> None:
             "requests_seen": [int(answered[name].notna().sum()) for name in shown],
         }
     )
-    seconds = st.column_config.NumberColumn("Median (s)", format="%.4f")
-    table(rows, view, key="latency-own-clock", titles={"requests_seen": "n"}, columns={"median_seconds": seconds})
-    st.caption("measured · medians do not add up to the median of the whole.")
+    seconds = st.column_config.NumberColumn(say("Median (s)"), format="%.4f")
+    table(rows, view, key="latency-own-clock", titles=_TITLES, columns={"median_seconds": seconds}, said=("part",))
+    st.caption(say("measured · medians do not add up to the median of the whole."))

@@ -8,11 +8,12 @@ import streamlit as st
 from charts import latency as charts
 from charts import timeseries
 from charts.axis import Span
+from core.language import _, count, say
 from core.readings import Latency
 from pages.serving import clocks, figures, load
 from pages.serving.figures import HELP, LEAST_FOR_P99, NO_BUCKETS
 from pages.serving.subject import Subject
-from pages.shared import loaders, words
+from pages.shared import loaders
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data
@@ -20,14 +21,15 @@ from pages.shared.pictures import picture
 
 COLUMNS = 90  # steps of a latency chart: each must hold enough requests for a p95
 TITLES = {
-    Latency.TTFT: "Time to first token (TTFT)",
-    Latency.ITL: "Between tokens (ITL)",
-    Latency.TPOT: "Per token, mean of a request (TPOT)",
-    Latency.E2E: "Whole answer (E2E)",
-    Latency.QUEUE: "In the queue",
-    Latency.PREFILL: "On the prompt (prefill)",
-    Latency.DECODE: "Generating (decode)",
+    Latency.TTFT: _("Time to first token (TTFT)"),
+    Latency.ITL: _("Between tokens (ITL)"),
+    Latency.TPOT: _("Per token, mean of a request (TPOT)"),
+    Latency.E2E: _("Whole answer (E2E)"),
+    Latency.QUEUE: _("In the queue"),
+    Latency.PREFILL: _("On the prompt (prefill)"),
+    Latency.DECODE: _("Generating (decode)"),
 }
+_SHORT = {Latency.QUEUE: _("Queue"), Latency.PREFILL: _("Prefill"), Latency.DECODE: _("Decode")}
 
 
 def draw(subject: Subject, view: View) -> None:
@@ -83,7 +85,9 @@ def _tiles(subject: Subject, kinds: list[Latency], view: View) -> None:
     if subject.objective is not None:
         tiles(figures.promises(subject, subject.objective, view), view)
     else:
-        st.caption("No objective is set for this model: a [[serving.objective]] in vatio.toml adds its figures here.")
+        st.caption(
+            say("No objective is set for this model: a [[serving.objective]] in vatio.toml adds its figures here.")
+        )
     tiles(figures.load(subject, view), view)
     tiles(figures.traffic(subject, view), view)
 
@@ -92,16 +96,19 @@ def _no_latency(subject: Subject, view: View) -> None:
     """Why there are no quantiles: no requests, or a server that cannot tell."""
     every = tuple(kind.value for kind in TITLES)
     if len(loaders.histograms(subject.ids, every, view.start_ms, view.end_ms)):
-        no_data("No request ended in the window, so there is no latency.")
+        no_data(say("No request ended in the window, so there is no latency."))
         return
     seen = loaders.increases("deployment", ("generation_tokens_total",), subject.ids, view.start_ms, view.end_ms)
     if seen.empty:
-        no_data("No sample of this deployment lies in the window yet.")
+        no_data(say("No sample of this deployment lies in the window yet."))
         return
     no_data(
-        f"{subject.engines} exports no latency histograms, so TTFT, ITL and E2E quantiles cannot be known from it.",
-        "Means from its counters are shown where it has them.",
-        "add a [[probe]] to the settings: it measures TTFT, ITL and E2E from outside",
+        say(
+            "{engines} exports no latency histograms, so TTFT, ITL and E2E quantiles cannot be known from it.",
+            engines=subject.engines,
+        ),
+        say("Means from its counters are shown where it has them."),
+        say("add a [[probe]] to the settings: it measures TTFT, ITL and E2E from outside"),
     )
 
 
@@ -114,55 +121,65 @@ def _quantiles(
     subject: Subject, kind: Latency, limit_seconds: float | None, view: View, step_ms: int, span: Span
 ) -> None:
     frame = _steps(subject, kind, view, step_ms)
-    few = f" p99 only where a step has {LEAST_FOR_P99} observations." if frame["p99_seconds"].isna().any() else ""
-    below = frame["lowest_bound_seconds"][frame["p50_seconds"] < frame["lowest_bound_seconds"]]
-    guess = (
-        f" The lowest bucket ends at {charts.seconds_text(below.iloc[-1])}: below, no more is known."
-        if len(below)
-        else ""
-    )
-    beyond = frame[[f"{name}_at_least" for name in ("p50", "p95", "p99")]].to_numpy().any() if len(frame) else False
-    more = " Triangles: at least this much, the server's buckets end there." if beyond else ""
     picture(
-        TITLES[kind],
+        say(TITLES[kind]),
         charts.quantile_lines(frame, span, limit_seconds=limit_seconds) if len(frame) else None,
         key=f"latency-{kind.value}",
-        help=HELP[kind],
-        note=f"derived · {words.duration(step_ms / 1000)} steps. Quantiles are interpolated in the server's buckets, "
-        f"the mean is exact.{few}{guess}{more}{_unquantiled(frame)}",
-        why="no request ended in the window, or the server has no histogram of it",
+        help=say(HELP[kind]),
+        note=" ".join([load.note(say("derived"), load.steps(step_ms)) + ".", *_explained(frame)]),
+        why=say("no request ended in the window, or the server has no histogram of it"),
     )
 
 
-def _unquantiled(frame: pd.DataFrame) -> str:
-    """What quantiles leave out, if anything."""
-    left_out = frame["left_out_observations"].sum()
-    apart = f" {left_out:,.0f} observations are left out: their server has other buckets." if left_out else ""
-    bare = len(frame) and frame["highest_bound_seconds"].isna().all()
-    return apart + (f" Mean alone: {NO_BUCKETS}." if bare else "")
+def _explained(frame: pd.DataFrame) -> list[str]:
+    """How quantiles are found, and what they leave out, if anything."""
+    sentences = [say("Quantiles are interpolated in the server's buckets, the mean is exact.")]
+    if frame["p99_seconds"].isna().any():
+        sentences.append(say("p99 only where a step has {least} observations.", least=str(LEAST_FOR_P99)))
+    below = frame["lowest_bound_seconds"][frame["p50_seconds"] < frame["lowest_bound_seconds"]]
+    if len(below):
+        bound = charts.seconds_text(below.iloc[-1])
+        sentences.append(say("The lowest bucket ends at {bound}: below, no more is known.", bound=bound))
+    if len(frame) and frame[[f"{name}_at_least" for name in ("p50", "p95", "p99")]].to_numpy().any():
+        sentences.append(say("Triangles: at least this much, the server's buckets end there."))
+    sentences += _left_out(frame["left_out_observations"].sum())
+    if len(frame) and frame["highest_bound_seconds"].isna().all():
+        sentences.append(say("Mean alone: {why}.", why=say(NO_BUCKETS)))
+    return sentences
+
+
+def _left_out(observations: float) -> list[str]:
+    """What becomes of those whose server has other buckets; nothing where there are none."""
+    if not observations:
+        return []
+    said = count(
+        "{number} observation is left out: its server has other buckets.",
+        "{number} observations are left out: their server has other buckets.",
+        round(observations),
+    )
+    return [said]
 
 
 def _distribution(subject: Subject, kinds: list[Latency], view: View, step_ms: int, span: Span) -> None:
     kind = st.segmented_control(
-        "Distribution of",
+        say("Distribution of"),
         kinds,
         default=kinds[0],
         required=True,
-        format_func=lambda kind: kind.value.upper(),
+        format_func=lambda kind: say(_SHORT.get(kind, kind.value.upper())),
         key="latency-kind",
     )
     frame = loaders.histograms(subject.ids, (kind.value,), view.start_ms, view.end_ms, step_ms)
     counts = frame["increments"].map(lambda increments: float(increments.sum()))
     by_bounds = counts.groupby(frame["upper_bounds_seconds"]).sum()
     most = max(by_bounds.index, key=lambda bounds: (len(bounds) > 1, by_bounds[bounds]), default=())
-    left_out = by_bounds.sum() - by_bounds.get(most, 0.0)
-    apart = f" {left_out:,.0f} observations are left out: their server has other buckets." if left_out else ""
+    told = say("Counts as the server gives them; an empty column is a step without requests or without a sample.")
     picture(
-        f"Distribution: {TITLES[kind]}",
+        say("Distribution: {kind}", kind=say(TITLES[kind])),
         charts.heat_map(frame[frame["upper_bounds_seconds"] == most], span, step_ms) if by_bounds.sum() else None,
         key="latency-heat",
-        help="Each column is one step, each row one bucket of the server's histogram.",
-        note="Counts as the server gives them; an empty column is a step without requests or without a sample." + apart,
+        help=say("Each column is one step, each row one bucket of the server's histogram."),
+        note=" ".join([told, *_left_out(by_bounds.sum() - by_bounds.get(most, 0.0))]),
     )
 
 
@@ -172,14 +189,15 @@ def _mean_token_time(subject: Subject, view: View) -> None:
     window = (view.start_ms, view.end_ms, view.coarse_step_ms(COLUMNS))
     frame = load.together(loaders.series("deployment", counters, subject.ids, *window), list(counters))
     tokens = frame["generation_tokens_total"]
-    tidy = frame[["bucket_at"]].assign(
-        series="mean", mean_token_seconds=frame["decode_seconds_total"] / tokens.where(tokens > 0)
-    )
-    chart = timeseries.over_time(tidy, "mean_token_seconds", view.span) if tidy["mean_token_seconds"].any() else None
+    column, axis = "mean_token_seconds", say("mean")
+    means = frame["decode_seconds_total"] / tokens.where(tokens > 0)
+    tidy = frame[["bucket_at"]].assign(series=axis, **{column: means})
     picture(
-        "Mean time per output token",
-        chart,
+        say("Mean time per output token"),
+        timeseries.over_time(tidy, column, view.span, title=axis) if means.any() else None,
         key="latency-mean-token",
-        note="derived: time spent generating / tokens generated, from the server's counters; a mean, not a quantile.",
-        why="the server does not count the time it spends",
+        note=say(
+            "derived: time spent generating / tokens generated, from the server's counters; a mean, not a quantile."
+        ),
+        why=say("the server does not count the time it spends"),
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from analytics.formulas.objectives import Between
 from analytics.objectives import Promise, probed
 from charts.latency import seconds_text
+from core.language import _, count, say, spoken
 from core.readings import Latency
 from core.settings import Objective
 from core.units import show, unit_of
@@ -20,23 +21,28 @@ from pages.shared.figures import Figure
 from pages.shared.filters import View
 
 LEAST_FOR_P99 = 100  # observations; analytics leaves p99 out below
-OUTCOMES = ("succeeded", "failed", "aborted", "rejected")
+OUTCOMES = (_("succeeded"), _("failed"), _("aborted"), _("rejected"))
 HELP = {
-    Latency.TTFT: "Time to first token, from the request's arrival at the server.",
-    Latency.ITL: "Gap between two tokens of one answer, pooled over all answers.",
-    Latency.TPOT: "Mean time per token after the first, one value per request.",
-    Latency.E2E: "From the request's arrival to the end of its answer.",
-    Latency.QUEUE: "Time a request waits before the engine takes it up.",
-    Latency.PREFILL: "Time the engine spends on a request's prompt.",
-    Latency.DECODE: "Time the engine spends generating a request's answer.",
+    Latency.TTFT: _("Time to first token, from the request's arrival at the server."),
+    Latency.ITL: _("Gap between two tokens of one answer, pooled over all answers."),
+    Latency.TPOT: _("Mean time per token after the first, one value per request."),
+    Latency.E2E: _("From the request's arrival to the end of its answer."),
+    Latency.QUEUE: _("Time a request waits before the engine takes it up."),
+    Latency.PREFILL: _("Time the engine spends on a request's prompt."),
+    Latency.DECODE: _("Time the engine spends generating a request's answer."),
 }
 ENDED = {
-    "failed": "Requests that ended by an error.",
-    "aborted": "Requests that the client cancelled; they do not count against an objective.",
-    "rejected": "Requests that were refused before they began: not valid, or the server was full.",
+    "failed": (_("Failed"), _("Requests that ended by an error.")),
+    "aborted": (_("Aborted"), _("Requests that the client cancelled; they do not count against an objective.")),
+    "rejected": (
+        _("Rejected"),
+        _("Requests that were refused before they began: not valid, or the server was full."),
+    ),
 }
-NO_BUCKETS = "the server tells only their number and sum"
-_UNSAID = "the server does not tell it"
+NO_BUCKETS = _("the server tells only their number and sum")
+_UNSAID = _("the server does not tell it")
+_NO_HISTOGRAM = _("no requests, or no histogram of it")
+_NO_LIMIT = _("no requests, or no histogram of any of the limits")
 _SECONDS, _RATIO = unit_of("x_seconds"), unit_of("x_ratio")
 _REQUESTS = unit_of("x_requests_per_second")
 
@@ -64,28 +70,50 @@ def latencies(subject: Subject, kinds: list[Latency], view: View) -> list[Figure
 def _quantile(ids: tuple[int, ...], kind: Latency, name: str, view: View) -> Figure:
     """One quantile: a value, a lower limit, a count where there are too few, or unknown."""
     found = whole(ids, kind, view)
-    label, seen = f"{kind.value.upper()} {name}", found["observations"]
-    mean = "" if pd.isna(found["mean_seconds"]) else f" Mean: {seconds_text(found['mean_seconds'])}."
+    seen, left_out = (_number(found[column]) for column in ("observations", "left_out_observations"))
+    label, said = f"{kind.value.upper()} {name}", spoken().number(seen)
+    mean = None if pd.isna(found["mean_seconds"]) else seconds_text(found["mean_seconds"])
     if seen and pd.isna(found["highest_bound_seconds"]):
-        text = f"mean {seconds_text(found['mean_seconds'])}" if mean else None
-        note = f"n = {seen:,.0f}, no quantile: {NO_BUCKETS}"
-        return Figure(label=label, text=text, basis="derived", window=view.words, note=note, reason=NO_BUCKETS)
-    if name == "p99" and seen and seen < LEAST_FOR_P99:
-        return Figure(label=label, text=f"n = {seen:.0f}", basis="missing", window=f"no p99 under {LEAST_FOR_P99}")
+        return Figure(
+            label=label,
+            text=None if mean is None else say("mean {mean}", mean=mean),
+            basis="derived",
+            window=view.words,
+            note=say("n = {count}, no quantile: {why}", count=said, why=say(NO_BUCKETS)),
+            reason=say(NO_BUCKETS),
+        )
+    if name == "p99" and 0 < seen < LEAST_FOR_P99:
+        least = say("no p99 under {least}", least=str(LEAST_FOR_P99))
+        return Figure(label=label, text=f"n = {said}", basis="missing", window=least)
     value, beyond = found[f"{name}_seconds"], found[f"{name}_at_least"] == 1  # not so where it is unknown
-    left_out = found["left_out_observations"]
-    apart = f" {left_out:,.0f} more have other bucket bounds and count in the mean alone." if left_out else ""
+    explained = [
+        say(HELP[kind]),
+        "" if mean is None else say("Mean: {mean}.", mean=mean),
+        say("From the server's histogram buckets, summed over the window."),
+        count(
+            "{number} more has other bucket bounds and counts in the mean alone.",
+            "{number} more have other bucket bounds and count in the mean alone.",
+            left_out,
+        )
+        if left_out
+        else "",
+    ]
     return Figure(
         label=label,
         value=None if pd.isna(value) else float(value),
         unit=_SECONDS,
         text=_limit_text(value, found["lowest_bound_seconds"], beyond=beyond),
         basis="derived",
-        window=f"{view.words}, n = {seen or 0:,.0f}",
-        note=f"{left_out:,.0f} left out" if left_out else "",
-        help=f"{HELP[kind]}{mean} From the server's histogram buckets, summed over the window.{apart}",
-        reason="no requests, or no histogram of it",
+        window=f"{view.words}, n = {said}",
+        note=say("{count} left out", count=spoken().number(left_out)) if left_out else "",
+        help=" ".join(sentence for sentence in explained if sentence),
+        reason=say(_NO_HISTOGRAM),
     )
+
+
+def _number(value: float) -> int:
+    """How many were observed; none where nothing is known of them."""
+    return 0 if pd.isna(value) else round(value)
 
 
 def _limit_text(seconds: float, lowest_bound_seconds: float, *, beyond: bool) -> str | None:
@@ -103,14 +131,16 @@ def promises(subject: Subject, objective: Objective, view: View) -> list[Figure]
     figures = [
         *(_promise(one, view) for one in kept.promises),
         Figure(
-            label="Goodput",
+            label=say("Goodput"),
             text=None if rate is None else _between(rate, lambda value: show(value, _REQUESTS)),
             basis="derived",
             window=view.words,
-            note="" if kept.attained is None else f"{percent(kept.attained)} of requests",
-            help="Requests per second that kept every limit. Separate histograms do not tell which requests "
-            "missed, so of several limits only the least and the most are known.",
-            reason="no requests, or no histogram of any of the limits",
+            note="" if kept.attained is None else say("{share} of requests", share=percent(kept.attained)),
+            help=say(
+                "Requests per second that kept every limit. Separate histograms do not tell which requests "
+                "missed, so of several limits only the least and the most are known."
+            ),
+            reason=say(_NO_LIMIT),
         ),
         _budget(kept.promises, view),
     ]
@@ -120,18 +150,30 @@ def promises(subject: Subject, objective: Objective, view: View) -> list[Figure]
 
 
 def _promise(one: Promise, view: View) -> Figure:
-    what = "requests" if one.of_requests else "gaps between tokens"
-    errors = f" and {one.errored:,.0f} errors" if one.errored else ""
     guessed = one.attained is not None and not one.attained.exact
+    target, seen = show(one.target_ratio, _RATIO), spoken().number(one.observations)
+    of = (
+        say("Share of requests within the limit; errors are misses, aborted requests do not count.")
+        if one.of_requests
+        else say("Share of gaps between tokens within the limit; errors, which are requests, are not among them.")
+    )
+    between = say("A range: the limit lies between two of the server's bucket bounds.")
     return Figure(
-        label=f"{one.seen.value.upper()} within {seconds_text(one.limit_seconds)}",
+        label=say("{kind} within {limit}", kind=one.seen.value.upper(), limit=seconds_text(one.limit_seconds)),
         text=None if one.attained is None else percent(one.attained),
         basis="estimated" if guessed else "derived",
         window=view.words,
-        note=f"target {show(one.target_ratio, _RATIO)}, n = {one.observations:,.0f}{errors}",
-        help=f"Share of {what} within the limit; errors are misses, aborted requests do not count. "
-        "A range: the limit lies between two of the server's bucket bounds.",
-        reason="no requests, or no histogram of it",
+        note=count(
+            "target {target}, n = {seen} and {number} error",
+            "target {target}, n = {seen} and {number} errors",
+            round(one.errored),
+            target=target,
+            seen=seen,
+        )
+        if one.errored
+        else say("target {target}, n = {seen}", target=target, seen=seen),
+        help=f"{of} {between}",
+        reason=say(_NO_HISTOGRAM),
     )
 
 
@@ -140,32 +182,38 @@ def _budget(promises_: tuple[Promise, ...], view: View) -> Figure:
     burns = [(one.burn, one) for one in promises_ if one.burn is not None]
     worst, of = max(burns, key=lambda pair: (pair[0].lower, pair[0].upper), default=(None, None))
     return Figure(
-        label="Error budget burn",
-        text=None if worst is None else _between(worst, lambda value: f"{value:.2g}×"),
+        label=say("Error budget burn"),
+        text=None if worst is None else _between(worst, lambda value: f"{significant(value, 2)}×"),
         basis="derived" if worst is None or worst.exact else "estimated",
         window=view.words,
-        note="" if of is None else f"of {of.seen.value.upper()}, 1× uses it up just so",
-        help="Misses over the misses that the target allows, of the limit that fares worst.",
-        reason="no requests, or no histogram of any of the limits",
+        note="" if of is None else say("of {kind}, 1× uses it up just so", kind=of.seen.value.upper()),
+        help=say("Misses over the misses that the target allows, of the limit that fares worst."),
+        reason=say(_NO_LIMIT),
     )
 
 
 def _probed(requests: pd.DataFrame, objective: Objective, view: View) -> Figure:
     found = probed(requests, objective.limits_seconds)
-    unsure = f"{found.undetermined} cannot be judged" if found.undetermined else ""
+    judged, kept, unsure = map(spoken().number, (found.judged, found.kept, found.undetermined))
     return Figure(
-        label="Probes within all limits",
-        text=f"{found.kept} of {found.judged}" if found.judged else None,
+        label=say("Probes within all limits"),
+        text=say("{kept} of {all}", kept=kept, all=judged) if found.judged else None,
         window=view.words,
-        note=unsure,
-        help="Request by request, so exact; by the client's clock. A failed probe has missed.",
-        reason=f"of no probe every latency is known that is promised ({found.undetermined} asked)",
+        note=say("{count} cannot be judged", count=unsure) if found.undetermined else "",
+        help=say("Request by request, so exact; by the client's clock. A failed probe has missed."),
+        reason=say("of no probe every latency is known that is promised ({asked} asked)", asked=unsure),
     )
 
 
 def percent(share: Between) -> str:
     """Two decimals, since promises are made of them; what is not all never reads as all."""
-    return _between(share, lambda value: f"{math.floor(value * 1e4 + 1e-6) / 100:.2f} %")
+    return _between(share, lambda value: f"{spoken().number(math.floor(value * 1e4 + 1e-6) / 100, 2)} %")
+
+
+def significant(value: float, digits: int) -> str:
+    """A number with so many digits that matter, without zeros at its end; its whole part stands in full."""
+    decimals = f"{float(f'{value:.{digits}g}'):f}".partition(".")[2].rstrip("0")
+    return spoken().number(value, len(decimals))
 
 
 def _between(of: Between, text: Callable[[float], str]) -> str:
@@ -184,19 +232,23 @@ def load(subject: Subject, view: View) -> list[Figure]:
     newest = every if every["stale"].all() else every[~every["stale"]]  # who has stopped reporting runs nothing
     figures = [
         Figure(
-            label="Output tokens/s",
+            label=say("Output tokens/s"),
             value=float(rate.sum()) if len(rate) else None,
             unit=unit_of("x_tokens_per_second"),
             basis="derived",
             window=view.words,
-            help="Mean over the window, all requests together.",
-            reason="the server does not count tokens",
+            help=say("Mean over the window, all requests together."),
+            reason=say("the server does not count tokens"),
         )
     ]
     for label, metric, help_text in (
-        ("Running", "running_requests", "Requests being computed."),
-        ("Waiting", "waiting_requests", "Requests in the queue."),
-        ("KV cache", "kv_cache_usage_ratio", "Share of the KV cache in use; of several servers the fullest."),
+        (say("Running"), "running_requests", say("Requests being computed.")),
+        (say("Waiting"), "waiting_requests", say("Requests in the queue.")),
+        (
+            say("KV cache"),
+            "kv_cache_usage_ratio",
+            say("Share of the KV cache in use; of several servers the fullest."),
+        ),
     ):
         known = newest[metric].dropna()
         value = known.max() if metric.endswith("_ratio") else known.sum()
@@ -207,7 +259,7 @@ def load(subject: Subject, view: View) -> list[Figure]:
                 unit=unit_of(metric),
                 at=newest["observed_at"].min(),
                 help=help_text,
-                reason="not exported by this server",
+                reason=say("not exported by this server"),
             )
         )
     return figures
@@ -227,24 +279,24 @@ def traffic(subject: Subject, view: View) -> list[Figure]:
     cached = _share(grown, "cached_prompt_tokens_total", "prompt_tokens_total")
     return [
         Figure(
-            label="Prefix cache hits",
+            label=say("Prefix cache hits"),
             value=hits,
             unit=_RATIO,
             basis="derived",
             window=view.words,
-            help="Tokens found over tokens looked up, both counted within the window.",
-            reason=_UNSAID,
+            help=say("Tokens found over tokens looked up, both counted within the window."),
+            reason=say(_UNSAID),
         ),
         Figure(
-            label="Prompt from cache",
+            label=say("Prompt from cache"),
             value=cached,
             unit=_RATIO,
             basis="derived",
             window=view.words,
-            help="Prompt tokens that were not computed again, over all prompt tokens of the window.",
-            reason=_UNSAID,
+            help=say("Prompt tokens that were not computed again, over all prompt tokens of the window."),
+            reason=say(_UNSAID),
         ),
-        *(_ended(grown, name, view) for name in OUTCOMES if name != "succeeded"),
+        *(_ended(grown, name, view) for name in ENDED),
     ]
 
 
@@ -257,10 +309,11 @@ def _share(grown: pd.DataFrame, part: str, total: str) -> float | None:
 
 def _ended(grown: pd.DataFrame, name: str, view: View) -> Figure:
     known = grown[f"{name}_requests_total"].dropna()
+    label, help_text = ENDED[name]
     return Figure(
-        label=name.capitalize(),
+        label=say(label),
         value=float(known.sum()) if len(known) else None,
         window=view.words,
-        help=ENDED[name],
-        reason=_UNSAID,
+        help=say(help_text),
+        reason=say(_UNSAID),
     )

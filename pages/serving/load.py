@@ -8,18 +8,19 @@ import pandas as pd
 import streamlit as st
 
 from charts import timeseries
+from core.language import _, say, spoken
 from pages.serving.figures import OUTCOMES
 from pages.serving.subject import Subject
 from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.pictures import picture
 
-TOKENS = {"generation_tokens": "output", "prompt_tokens": "prompt"}
+TOKENS = {"generation_tokens": _("output"), "prompt_tokens": _("prompt")}
 HITS = {
-    "prefix cache: found of looked up": ("prefix_cache_hits_tokens_total", "prefix_cache_queries_tokens_total"),
-    "prompt: cached of all": ("cached_prompt_tokens_total", "prompt_tokens_total"),
+    _("prefix cache: found of looked up"): ("prefix_cache_hits_tokens_total", "prefix_cache_queries_tokens_total"),
+    _("prompt: cached of all"): ("cached_prompt_tokens_total", "prompt_tokens_total"),
 }
-_UNTOLD = "the server does not export it"
+_UNTOLD = _("the server does not export it")
 
 
 def together(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -31,25 +32,37 @@ def together(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def _tidy(frame: pd.DataFrame, names: dict[str, str], column: str) -> pd.DataFrame:
     """Several columns of one quantity, summed over deployments, as series of one chart."""
     sums = together(frame, list(names))
-    parts = [sums[["bucket_at"]].assign(series=said, **{column: sums[name]}) for name, said in names.items()]
+    parts = [sums[["bucket_at"]].assign(series=say(said), **{column: sums[name]}) for name, said in names.items()]
     return pd.concat(parts, ignore_index=True).dropna(subset=[column])
 
 
-def _of(subject: Subject) -> str:
-    return f" · sum of {len(subject.ids)} deployments" if len(subject.ids) > 1 else ""
+def steps(step_ms: int) -> str:
+    """How long the steps of a picture are."""
+    return say("{step} steps", step=words.duration(step_ms / 1000))
+
+
+def note(*parts: str) -> str:
+    """Small print of several parts; empty ones are left out."""
+    return " · ".join(part for part in parts if part)
+
+
+def _sum_of(subject: Subject) -> str:
+    if len(subject.ids) == 1:
+        return ""
+    return say("sum of {count} deployments", count=spoken().number(len(subject.ids)))
 
 
 def requests(subject: Subject, view: View) -> None:
     """How many are computed and how many wait."""
-    metrics = {"running_requests": "running", "waiting_requests": "waiting"}
+    metrics = {"running_requests": _("running"), "waiting_requests": _("waiting")}
     frame = loaders.series("deployment", tuple(metrics), subject.ids, view.start_ms, view.end_ms, view.step_ms)
     tidy = _tidy(frame, metrics, "present_requests")
     picture(
-        "Running and waiting",
-        timeseries.over_time(tidy, "present_requests", view.span, title="at once") if len(tidy) else None,
+        say("Running and waiting"),
+        timeseries.over_time(tidy, "present_requests", view.span, title=say("at once")) if len(tidy) else None,
         key="latency-requests",
-        note=f"measured · {view.resolution}{_of(subject)}",
-        why=_UNTOLD,
+        note=note(say("measured"), view.resolution, _sum_of(subject)),
+        why=say(_UNTOLD),
     )
 
 
@@ -63,11 +76,11 @@ def kv_cache(subject: Subject, view: View) -> None:
         | {f"{metric}_max": steps[f"{metric}_max"].max()}
     ).reset_index()
     picture(
-        "KV cache",
-        timeseries.band(known, metric, view.span, title="in use") if len(known) else None,
+        say("KV cache"),
+        timeseries.band(known, metric, view.span, title=say("in use")) if len(known) else None,
         key="latency-cache",
-        note=f"measured · {view.resolution}, mean and extremes",
-        why=_UNTOLD,
+        note=note(say("measured"), view.resolution, say("mean and extremes")),
+        why=say(_UNTOLD),
     )
 
 
@@ -77,11 +90,11 @@ def tokens(subject: Subject, view: View) -> None:
     frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, view.step_ms)
     tidy = _tidy(frame, {f"{n}_per_second": said for n, said in TOKENS.items()}, "all_tokens_per_second")
     picture(
-        "Tokens",
-        timeseries.over_time(tidy, "all_tokens_per_second", view.span, title="rate") if len(tidy) else None,
+        say("Tokens"),
+        timeseries.over_time(tidy, "all_tokens_per_second", view.span, title=say("rate")) if len(tidy) else None,
         key="latency-tokens",
-        note=f"derived · {view.resolution}{_of(subject)}",
-        why=_UNTOLD,
+        note=note(say("derived"), view.resolution, _sum_of(subject)),
+        why=say(_UNTOLD),
     )
 
 
@@ -93,15 +106,15 @@ def prefix_cache(subject: Subject, view: View, step_ms: int) -> None:
     for said, (part, whole) in HITS.items():
         sums = together(frame.dropna(subset=[part, whole]), [part, whole])
         parts.append(
-            sums[["bucket_at"]].assign(series=said, found_ratio=sums[part] / sums[whole].where(sums[whole] > 0))
+            sums[["bucket_at"]].assign(series=say(said), found_ratio=sums[part] / sums[whole].where(sums[whole] > 0))
         )
     tidy = pd.concat(parts, ignore_index=True).dropna(subset=["found_ratio"])
     picture(
-        "Tokens from the cache",
-        timeseries.over_time(tidy, "found_ratio", view.span, title="share of tokens") if len(tidy) else None,
+        say("Tokens from the cache"),
+        timeseries.over_time(tidy, "found_ratio", view.span, title=say("share of tokens")) if len(tidy) else None,
         key="latency-hits",
-        note=f"derived · {words.duration(step_ms / 1000)} steps · both counted within the step",
-        why=_UNTOLD,
+        note=note(say("derived"), steps(step_ms), say("both counted within the step")),
+        why=say(_UNTOLD),
     )
 
 
@@ -109,15 +122,18 @@ def outcomes(subject: Subject, view: View, step_ms: int) -> None:
     """How requests ended, per second."""
     counters = tuple(f"{name}_requests_total" for name in OUTCOMES)
     frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, step_ms)
-    tidy = _tidy(frame, {f"{name}_requests_per_second": name for name in OUTCOMES}, "ended_requests_per_second")
+    column = "ended_requests_per_second"
+    tidy = _tidy(frame, {f"{name}_requests_per_second": name for name in OUTCOMES}, column)
     picture(
-        "Requests that ended, by outcome",
-        timeseries.stacked(tidy, "ended_requests_per_second", view.span, step_ms, title="rate") if len(tidy) else None,
+        say("Requests that ended, by outcome"),
+        timeseries.stacked(tidy, column, view.span, step_ms, title=say("rate")) if len(tidy) else None,
         key="latency-outcomes",
-        help="succeeded: stop or length reached; aborted: cancelled by the client; failed: an error; "
-        "rejected: refused before it began.",
-        note=f"derived · {words.duration(step_ms / 1000)} steps{_of(subject)}",
-        why=_UNTOLD,
+        help=say(
+            "succeeded: stop or length reached; aborted: cancelled by the client; failed: an error; "
+            "rejected: refused before it began."
+        ),
+        note=note(say("derived"), steps(step_ms), _sum_of(subject)),
+        why=say(_UNTOLD),
     )
 
 
@@ -125,17 +141,20 @@ def preemptions(subject: Subject, view: View, step_ms: int) -> None:
     """Requests pushed out of the KV cache; a measured none is said in words."""
     frame = loaders.series("deployment", ("preemptions_total",), subject.ids, view.start_ms, view.end_ms, step_ms)
     sums = together(frame, ["preemptions_total"])
-    counts = sums[["bucket_at"]].assign(series="preemptions", preemptions=sums["preemptions_total"]).dropna()
-    total, help_text = counts["preemptions"].sum(), "Requests pushed out of a full KV cache; their work is done twice."
-    if len(counts) and total == 0:  # an empty picture would look like missing data
-        st.markdown("##### Preemptions", help=help_text)
-        st.caption(f"0 in the {view.words}: no request was pushed out of the KV cache.")
+    axis, title = say("preemptions"), say("Preemptions")
+    counted = sums[["bucket_at"]].assign(series=axis, preemptions=sums["preemptions_total"]).dropna()
+    total = round(counted["preemptions"].sum())
+    help_text = say("Requests pushed out of a full KV cache; their work is done twice.")
+    if len(counted) and total == 0:  # an empty picture would look like missing data
+        st.markdown(f"##### {title}", help=help_text)
+        st.caption(say("0 in the {window}: no request was pushed out of the KV cache.", window=view.words))
         return
+    within = say("{count} in the {window}", count=spoken().number(total), window=view.words)
     picture(
-        "Preemptions",
-        timeseries.stacked(counts, "preemptions", view.span, step_ms) if len(counts) else None,
+        title,
+        timeseries.stacked(counted, "preemptions", view.span, step_ms, title=axis) if len(counted) else None,
         key="latency-preemptions",
         help=help_text,
-        note=f"measured · {total:,.0f} in the {view.words}, {words.duration(step_ms / 1000)} steps",
-        why=_UNTOLD,
+        note=note(say("measured"), within, steps(step_ms)),
+        why=say(_UNTOLD),
     )

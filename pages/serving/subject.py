@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analytics.objectives import objective_of
+from core.language import say, spoken
 from core.settings import Objective
 from pages.shared.store import settings
 
@@ -32,7 +33,7 @@ class Subject:
     @property
     def engines(self) -> str:
         """The software that serves."""
-        return ", ".join(dict.fromkeys(str(row["labels"].get("engine", "this server")) for row in self.rows))
+        return ", ".join(dict.fromkeys(str(row["labels"].get("engine", say("this server"))) for row in self.rows))
 
     @property
     def objective(self) -> Objective | None:
@@ -49,7 +50,12 @@ def subjects(deployments: pd.DataFrame) -> list[Subject]:
             models.setdefault(str(row["model"]), []).append(row)
     return [
         *(
-            Subject(f"model {model}", f"{model}: all {len(rows)} deployments", model, tuple(rows))
+            Subject(
+                f"model {model}",
+                say("{model}: all {count} deployments", model=model, count=spoken().number(len(rows))),
+                model,
+                tuple(rows),
+            )
             for model, rows in models.items()
             if len(rows) > 1
         ),

@@ -6,11 +6,17 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+from babel import Locale
+
 from core.hardware.catalogue import endpoints
+from core.language import Language
 from core.readings import Entity, Latency, LatencySample, Outcome, ProbeSample
+from pages.shared import language
 from tests.pages.additions import add, configure, said
 from tests.pages.conftest import Open
 from tests.pages.databases import BOUNDS, DEPLOYMENT, HOST, HOSTILE
+from tests.pages.test_language import NAMES, SAID, WORD, Brackets
 
 COMPARE = "serving/compare"
 PRICES = '[[cost.hardware]]\nkind = "rented"\napplies_to = "accelerator"\nmatch = "H100"\nper_hour = 2.0'
@@ -105,6 +111,18 @@ def test_a_hostile_name_is_text_here_too(full: Path, open_page: Open):
     assert not test.exception
     boxes = [*test.success, *test.info, *test.warning, *test.error, *test.markdown, *test.caption]
     assert all("<script>" not in box.value and "[bold](" not in box.value for box in boxes)
+
+
+def test_what_analytics_say_of_a_point_is_said_in_the_visitors_language(
+    full: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(language, "language", lambda _: Language(Locale("en"), Brackets()))
+    configure(full, HOSTED)
+    add(full, *endpoint("fast", "big"))
+    frame = open_page(COMPARE).dataframe[0].value
+    assert len(frame) == 2
+    cells = frame[["kind", "hardware", "missing", "speed_by", "price_by", "energy_by"]].to_numpy().ravel()
+    assert {cell for cell in cells if WORD.search(NAMES.sub(" ", SAID.sub(" ", cell)))} == set()
 
 
 def test_the_filters_hold_here_too(full: Path, open_page: Open):

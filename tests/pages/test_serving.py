@@ -22,6 +22,7 @@ from core.readings import (
     ProbeSample,
     Reading,
 )
+from pages.serving.figures import significant
 from tests.pages.additions import add, attacked, configure, metric, said, scraped
 from tests.pages.conftest import Open
 from tests.pages.databases import BOUNDS, DEPLOYMENT, HOST, HOSTILE
@@ -125,6 +126,8 @@ def test_a_server_without_histograms_is_told_apart_from_one_without_requests(ful
     assert "llama.cpp exports no latency histograms" in text
     assert "[[probe]]" in text
     assert metric(test, "TTFT p50") == "unknown"
+    why = next(one.proto.help for one in test.metric if one.label == "TTFT p50")
+    assert "no requests, or no histogram of it" in html.unescape(why)
     assert "Mean time per output token" in text
     assert metric(test, "KV cache") == "unknown"
 
@@ -230,6 +233,17 @@ def test_promises_stand_beside_what_was_kept(full: Path, open_page: Open):
     assert "75.00 % – 95.00 % of requests" in text  # misses may fall together, or not
     assert "No objective is set" not in text
     assert not any("promised" in box.value for box in test.warning)  # it is not certain that one was broken
+
+
+def test_numbers_are_written_as_the_visitor_writes_them(full: Path, open_page: Open):
+    configure(full, OBJECTIVE)
+    shown = {str(one.value) for one in open_page(LATENCY, language="es").metric}
+    assert {"50,0 ms", "95,00 %", "80,00 % – 95,00 %", "0,5× – 2×"} <= shown
+
+
+def test_digits_that_matter_stay_and_zeros_at_the_end_go():
+    shown = [significant(value, 2) for value in (0.0, 0.0123, 0.5, 2.0, 9.99, 14.6, 1234.5)]
+    assert shown == ["0", "0.012", "0.5", "2", "10", "15", "1,234"]
 
 
 def test_a_promise_that_was_certainly_broken_is_a_finding(full: Path, open_page: Open):
