@@ -6,8 +6,9 @@ import pandas as pd
 import streamlit as st
 from streamlit import column_config
 
+from core.language import _, say
 from pages.fleet import findings, tallies
-from pages.fleet.strips import STRIPS, heat_strip
+from pages.fleet.strips import BUSY, STRIPS, heat_strip
 from pages.shared import things, watts, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
@@ -16,58 +17,68 @@ from pages.shared.reasons import reasons
 from pages.shared.tables import table
 from pages.shared.verdict import verdict
 
-GROUPS = {"host": "host", "vendor": "vendor", "model": "model", "served model": "runs"}
+GROUPS = {_("host"): "host", _("vendor"): "vendor", _("model"): "model", _("served model"): "runs"}
 TITLES = {
-    "name": "device",
-    "utilization_ratio": "busy",
-    "power_of_limit_ratio": "power of cap",
-    "memory_held_ratio": "memory held",
-    "temperature_celsius": "hottest",
-    "ecc_uncorrected_errors_total": "uncorrected errors",
-    "ecc_corrected_errors_total": "corrected errors",
-    "throttle": "held down by",
-    "observed_at": "last sample",
-    "utilization_mean_ratio": "busy, mean",
-    "runs": "runs",
+    "name": _("device"),
+    "utilization_ratio": _("busy"),
+    "power_of_limit_ratio": _("power of cap"),
+    "memory_held_ratio": _("memory held"),
+    "temperature_celsius": _("hottest"),
+    "ecc_uncorrected_errors_total": _("uncorrected errors"),
+    "ecc_corrected_errors_total": _("corrected errors"),
+    "throttle": _("held down by"),
+    "observed_at": _("last sample"),
+    "utilization_mean_ratio": _("busy, mean"),
+    "runs": _("runs"),
 }
 
 
 def render() -> None:
     """Draw the page."""
-    page("Accelerators", draw, controls=controls)
+    page(_("Accelerators"), draw, controls=controls)
 
 
 def controls() -> None:
     """What the heat strip shows and how the table is grouped."""
     with st.container(horizontal=True):
-        st.segmented_control(
-            "Strip shows", list(STRIPS), default=next(iter(STRIPS)), required=True, key="strip", bind="query-params"
-        )
-        st.segmented_control("Sum up by", list(GROUPS), key="group", bind="query-params")
+        _choice(say("Strip shows"), list(STRIPS), "strip", default=BUSY)
+        _choice(say("Sum up by"), list(GROUPS), "group")
+
+
+def _choice(label: str, options: list[str], key: str, default: str | None = None) -> None:
+    """Let one be chosen; the address keeps it. Not bound to it: there the visitor's words would stand."""
+    asked = st.query_params.get(key)
+    st.session_state.setdefault(key, asked if asked in options else default)
+    chosen = st.segmented_control(label, options, required=default is not None, key=key, format_func=say)
+    if chosen is None or chosen == default:
+        st.query_params.pop(key, None)
+    else:
+        st.query_params[key] = chosen
 
 
 def draw(view: View) -> None:
     """Verdict, figures, heat strip, sums, and the table; a picked row brings a link to its page."""
     frame = things.accelerators(view)
     if frame.empty:
-        no_data("No accelerator was found", *reasons(("nvidia", "amd"), view))
+        no_data(say("No accelerator was found"), *reasons(("nvidia", "amd"), view))
         return
-    verdict(findings.of_accelerators(frame, view), "All well: no device slows itself down, errs or is silent.", view)
+    all_well = say("All well: no device slows itself down, errs or is silent.")
+    verdict(findings.of_accelerators(frame, view), all_well, view)
     figures = [tallies.accelerators_active(frame, view), watts.accelerator_power(frame, view)]
     tiles([*figures, tallies.busy(frame, view), tallies.memory_held(frame, view), tallies.hottest(frame, view)], view)
-    heat_strip("Accelerators", "accelerator", frame, view, st.session_state.get("strip"))
+    heat_strip(say("Accelerators"), "accelerator", frame, view, st.session_state.get("strip"))
     group = st.session_state.get("group")
     if group:
         table(grouped(frame, GROUPS[group]), view, key="accelerator-sums", titles=TITLES)
-    st.markdown("##### Devices", help="Pick a row for a link to the page of that device.")
+    st.markdown("##### " + say("Devices"), help=say("Pick a row for a link to the page of that device."))
     rows = listed(frame)
-    columns = {"throttle": column_config.TextColumn("Held down by", width="medium")}
-    picked = table(rows, view, key="accelerators", titles=TITLES, columns=columns, selectable=True)
+    columns = {"throttle": column_config.TextColumn(say("Held down by"), width="medium")}
+    picked = table(rows, view, key="accelerators", titles=TITLES, columns=columns, said=("state",), selectable=True)
     if picked is not None:
         chosen = frame.iloc[picked]
         st.page_link(
             "pages/fleet/device.py",
-            label=f"Open the page of {words.plain(chosen['name'])}",
+            label=say("Open the page of {device}", device=words.plain(chosen["name"])),
             icon=":material/developer_board:",
             query_params={"device": str(chosen["key"])},
         )
@@ -76,7 +87,7 @@ def draw(view: View) -> None:
 def listed(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per device, in the order of the frame."""
     rows = frame.assign(
-        state=frame["state"].map(tallies.STATE_WORDS),
+        state=frame["state"].map(tallies.STATE_WORDS).fillna(""),
         throttle=frame["throttle_reasons"].map(words.throttle),
         temperature_celsius=frame[["temperature_celsius", "memory_temperature_celsius"]].max(axis=1),
     )

@@ -8,6 +8,7 @@ import streamlit as st
 from charts.axis import words_of
 from charts.timeseries import over_time
 from core.hardware.catalogue import match_accelerator
+from core.language import _, say
 from core.units import show, unit_of
 from pages.fleet import findings, tallies
 from pages.fleet.strips import throttle_strip
@@ -16,6 +17,7 @@ from pages.shared import loaders, things, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.pictures import plot
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
 from pages.shared.verdict import verdict
@@ -26,7 +28,7 @@ DEVICE_SOURCES = ("nvidia", "amd", "cpu", "epyc")
 
 def render() -> None:
     """Draw the page."""
-    page("Device", draw, controls=controls)
+    page(_("Device"), draw, controls=controls)
 
 
 def controls() -> None:
@@ -37,7 +39,7 @@ def controls() -> None:
     names = dict(zip(devices["key"], things.names(devices), strict=True))
     keys, asked = list(names), st.query_params.get("device")
     chosen = st.selectbox(
-        "Device",
+        say("Device"),
         keys,
         index=keys.index(asked) if asked in names else 0,
         format_func=lambda key: words.one_line(f"{names[key]} · {key}"),
@@ -56,14 +58,14 @@ def draw(view: View) -> None:
     """Verdict, figures, small multiples by topic, throttling, events, processes and identity of one device."""
     devices = _devices()
     if devices.empty:
-        no_data("No device was ever seen", *reasons(DEVICE_SOURCES, view))
+        no_data(say("No device was ever seen"), *reasons(DEVICE_SOURCES, view))
         return
     chosen = devices[devices["key"] == st.session_state["picked-device"]].head(1)
     family = str(chosen["family"].iloc[0])
     accelerator = family == "accelerator"
     frame = things.accelerators(view, chosen) if accelerator else things.sockets(view, chosen)
     wrong = findings.of_accelerators(frame, view) if accelerator else findings.silent(frame, "socket", view)
-    verdict(wrong, "All well: it reports, and does not slow itself down.", view)
+    verdict(wrong, say("All well: it reports, and does not slow itself down."), view)
     tiles(tallies.of_device(frame, view), view)
     for topic in TOPICS[family]:
         multiples(topic, frame, view)
@@ -72,7 +74,7 @@ def draw(view: View) -> None:
     happened(frame, view)
     if accelerator:
         used_by(frame, view)
-    st.markdown("##### Identity")
+    st.markdown("##### " + say("Identity"))
     labels = {"key": frame["key"].iloc[0], "host": frame["host"].iloc[0], **frame["labels"].iloc[0]}
     labels |= specification(str(labels.get("model", "")))
     table(pd.DataFrame(labels.items(), columns=["label", "value"]), view, key="identity")
@@ -83,18 +85,20 @@ def specification(driver_name: str) -> dict[str, str]:
     known = match_accelerator(driver_name)
     if known is None:
         return {}
-    figures = {
-        "memory": show(known.memory_bytes, unit_of("x_bytes")),
-        "memory bandwidth": show(known.memory_bytes_per_second, unit_of("x_bytes_per_second")),
-        "TDP": show(known.tdp_watts, unit_of("x_watts")),
-    }
-    text = ", ".join(f"{name} {value}" for name, value in figures.items())
-    return {"specification": f"{known.vendor} {known.model}: {text} (source: {known.source})"}
+    text = say(
+        "{device}: memory {memory}, memory bandwidth {bandwidth}, TDP {power} (source: {source})",
+        device=f"{known.vendor} {known.model}",
+        memory=show(known.memory_bytes, unit_of("x_bytes")),
+        bandwidth=show(known.memory_bytes_per_second, unit_of("x_bytes_per_second")),
+        power=show(known.tdp_watts, unit_of("x_watts")),
+        source=known.source,
+    )
+    return {say("specification"): text}
 
 
 def multiples(topic: Topic, device: pd.DataFrame, view: View) -> None:
     """Small charts of a topic's metrics; those that stayed zero or were not seen are named instead."""
-    st.markdown(f"##### {topic.title}", help=topic.help or None)
+    st.markdown(f"##### {say(topic.title)}", help=say(topic.help) or None)
     seen = courses(topic, device, view)
     moved = [course for course in seen if not course.still]
     for start in range(0, len(moved), PER_ROW):
@@ -102,41 +106,44 @@ def multiples(topic: Topic, device: pd.DataFrame, view: View) -> None:
             words_of_it = words_of(course.column)
             drawn = course.frame.assign(series=words_of_it)
             chart = over_time(drawn, course.column, topic.span(view), limit=course.limit, small=True)
-            column.altair_chart(chart, theme="streamlit", key=f"device-{course.column}", alt=words_of_it)
-            column.caption(course.basis, help=course.help)
+            with column:
+                plot(chart, key=f"device-{course.column}", alt=words_of_it)
+            column.caption(say(course.basis), help=say(course.help))
     still = [words_of(course.column) for course in seen if course.still]
     if still:
-        st.caption(f":material/check: zero in the {view.words}, as counted: {', '.join(still)}.")
+        said = say("zero as counted ({window}): {metrics}.", window=view.words, metrics=", ".join(still))
+        st.caption(f":material/check: {said}")
     unseen = unreported(topic, seen)
     if unseen:
-        st.caption(f":material/blur_off: missing, not reported in the {view.words}: {', '.join(unseen)}.")
+        said = say("missing, not reported ({window}): {metrics}.", window=view.words, metrics=", ".join(unseen))
+        st.caption(f":material/blur_off: {said}")
 
 
 def happened(frame: pd.DataFrame, view: View) -> None:
     """Events of the device within the window."""
-    st.markdown("##### Events")
+    st.markdown("##### " + say("Events"))
     events = loaders.events(view.start_ms, loaders.now_ms())
     events = events[events["entity_id"] == frame["entity_id"].iloc[0]]
     if events.empty:
-        st.caption(f"None in the {view.words}.")
+        st.caption(say("None ({window}).", window=view.words))
         return
     table(events[["observed_at", "severity", "kind", "code", "message"]], view, key="events")
 
 
 def used_by(frame: pd.DataFrame, view: View) -> None:
     """Processes that hold memory on the device, as of the last time it was asked."""
-    st.markdown("##### Processes")
-    count = frame["processes"].iloc[0]
+    st.markdown("##### " + say("Processes"))
+    known = frame["processes"].iloc[0]
     processes = loaders.device_processes(int(frame["entity_id"].iloc[0]))
-    if count == 0:
-        st.caption("None holds memory on it (measured).")
+    if known == 0:
+        st.caption(say("None holds memory on it (measured)."))
     elif processes.empty:
-        st.caption(":material/blur_off: missing: the driver does not name them.")
+        st.caption(":material/blur_off: " + say("missing: the driver does not name them."))
     else:
         asked_at = processes["observed_at"].max()
         if asked_at < view.now - pd.Timedelta(milliseconds=things.KNOWN_FOR_MS):
             age = words.duration((view.now - asked_at).total_seconds())
-            st.caption(f":material/history_toggle_off: stale: last asked {age} ago.")
+            st.caption(":material/history_toggle_off: " + say("stale: last asked {age} ago.", age=age))
         table(processes[["pid", "name", "memory_used_bytes", "observed_at"]], view, key="processes")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from core.language import _, count, say, spoken
 from core.readings import ALARMING_THROTTLE, Outcome, Severity
 from pages.shared import loaders, things, words
 from pages.shared.filters import View
@@ -14,7 +15,15 @@ THROTTLE_LOOKBACK_MS = 6 * 3_600_000
 FULL_RATIO = 0.95
 PRESSURE_RATIO = 0.25
 _REMAP_FAILED = 2
-_ASKS_FOR = {1: "a reset of the device", 2: "a reboot of the node"}
+_ASKS_FOR = {
+    1: _("{device}: the driver asks for a reset of the device"),
+    2: _("{device}: the driver asks for a reboot of the node"),
+}
+_FULL = {"memory": _("{host}: memory is {ratio} full"), "disk": _("{host}: disk is {ratio} full")}
+_WAITING = {
+    "memory": _("{host}: tasks wait for memory {ratio} of the time"),
+    "io": _("{host}: tasks wait for io {ratio} of the time"),
+}
 
 
 def everything(view: View) -> list[Finding]:
@@ -47,10 +56,13 @@ def all_well(view: View) -> str:
     """What can be said when nothing is wrong: what was looked at, and when something last was."""
     warnings = loaders.events(view.start_ms, loaders.now_ms())
     warnings = warnings[warnings["severity"] != Severity.INFO.value]
-    quiet = f"no warning event in the {view.words}"
+    quiet = say("no warning event ({window})", window=view.words)
     if len(warnings):
-        quiet = f"last warning event at {words.clock(warnings['observed_at'].max(), view.zone, now=view.now)}"
-    return f"All well: every source delivers, nothing stopped reporting, no device slows itself down, {quiet}."
+        last = words.clock(warnings["observed_at"].max(), view.zone, now=view.now)
+        quiet = say("last warning event at {time}", time=last)
+    return say(
+        "All well: every source delivers, nothing stopped reporting, no device slows itself down, {quiet}.", quiet=quiet
+    )
 
 
 def sources(view: View) -> list[Finding]:
@@ -60,11 +72,13 @@ def sources(view: View) -> list[Finding]:
         health = health[health["host"] == view.host]
     found = []
     for row in health.to_dict("records"):
-        what = f"{row['source']} {row['target']}".strip() + f" on {row['host']}"
+        who = {"source": f"{row['source']} {row['target']}".strip(), "host": str(row["host"])}
         if row["available"] == 0 and row["absent"] == 0:
-            found.append(Finding(Severity.WARNING, f"{what} cannot be read: {row['reason']}"))
+            text = say("{source} on {host} cannot be read: {reason}", reason=str(row["reason"]), **who)
+            found.append(Finding(Severity.WARNING, text))
         elif row["outcome"] == Outcome.FAILED.value:
-            found.append(Finding(Severity.WARNING, f"{what} fails: {row['error']}", row["last_success_at"]))
+            text = say("{source} on {host} fails: {error}", error=str(row["error"]), **who)
+            found.append(Finding(Severity.WARNING, text, row["last_success_at"]))
     return found
 
 
@@ -75,10 +89,37 @@ def silent(frame: pd.DataFrame, what: str, view: View) -> list[Finding]:
     lost = frame[frame["stale"] & (frame["observed_at"] > view.now - DAY)]
     if lost.empty:
         return []
-    who = _some(lost["name"].tolist())
-    verb = "has" if len(lost) == 1 else "have"
-    text = f"{len(lost)} {what}{'' if len(lost) == 1 else 's'} {verb} stopped reporting: {who}"
+    text = _stopped(what, len(lost), _some(lost["name"].tolist()))
     return [Finding(Severity.CRITICAL, text, lost["observed_at"].min())]
+
+
+def _stopped(what: str, number: int, names: str) -> str:
+    return {
+        "accelerator": count(
+            "{number} accelerator has stopped reporting: {names}",
+            "{number} accelerators have stopped reporting: {names}",
+            number,
+            names=names,
+        ),
+        "socket": count(
+            "{number} socket has stopped reporting: {names}",
+            "{number} sockets have stopped reporting: {names}",
+            number,
+            names=names,
+        ),
+        "host": count(
+            "{number} host has stopped reporting: {names}",
+            "{number} hosts have stopped reporting: {names}",
+            number,
+            names=names,
+        ),
+        "server": count(
+            "{number} server has stopped reporting: {names}",
+            "{number} servers have stopped reporting: {names}",
+            number,
+            names=names,
+        ),
+    }[what]
 
 
 def throttled(frame: pd.DataFrame, view: View) -> list[Finding]:
@@ -92,7 +133,9 @@ def throttled(frame: pd.DataFrame, view: View) -> list[Finding]:
     found = []
     for row in held.to_dict("records"):
         since = _began(states[states["entity_id"] == row["entity_id"]])
-        text = f"{row['name']} slows itself down: {words.throttle(row['throttle_reasons'])}"
+        text = say(
+            "{device} slows itself down: {reasons}", device=row["name"], reasons=words.throttle(row["throttle_reasons"])
+        )
         found.append(Finding(Severity.WARNING, text, since))
     return found
 
@@ -113,12 +156,12 @@ def broken(frame: pd.DataFrame) -> list[Finding]:
     for row in frame.to_dict("records"):
         action, remap = row["recovery_action"], row["row_remap_state"]
         if action == action and action:
-            wish = _ASKS_FOR.get(int(action), f"recovery action {int(action)}")
-            found.append(Finding(Severity.CRITICAL, f"{row['name']}: the driver asks for {wish}"))
+            wish = _ASKS_FOR.get(int(action), _("{device}: the driver asks for recovery action {action}"))
+            text = say(wish, device=row["name"], action=str(int(action)))
+            found.append(Finding(Severity.CRITICAL, text))
         if remap == remap and int(remap) & _REMAP_FAILED:
-            found.append(
-                Finding(Severity.CRITICAL, f"{row['name']}: memory rows cannot be remapped, replace the board")
-            )
+            text = say("{device}: memory rows cannot be remapped, replace the board", device=row["name"])
+            found.append(Finding(Severity.CRITICAL, text))
     return found
 
 
@@ -129,8 +172,17 @@ def memory_errors(frame: pd.DataFrame, view: View) -> list[Finding]:
     )
     bad = things.named(counts[counts["ecc_uncorrected_errors_total"] > 0], frame)
     return [
-        Finding(Severity.CRITICAL, f"{row.series}: {errors:.0f} uncorrected memory errors in the {view.words}")
-        for row, errors in zip(bad.itertuples(), bad["ecc_uncorrected_errors_total"], strict=True)
+        Finding(
+            Severity.CRITICAL,
+            count(
+                "{device}: {number} uncorrected memory error ({window})",
+                "{device}: {number} uncorrected memory errors ({window})",
+                int(errors),
+                device=device,
+                window=view.words,
+            ),
+        )
+        for device, errors in zip(bad["series"], bad["ecc_uncorrected_errors_total"], strict=True)
     ]
 
 
@@ -138,14 +190,15 @@ def strained(frame: pd.DataFrame) -> list[Finding]:
     """Hosts without room, or whose tasks wait."""
     found = []
     for row in frame[~frame["stale"]].to_dict("records"):
-        for part in ("memory", "disk"):
-            ratio = row[f"{part}_used_bytes"] / row[f"{part}_total_bytes"]
-            if ratio > FULL_RATIO:
-                found.append(Finding(Severity.WARNING, f"{row['name']}: {part} is {ratio:.0%} full"))
-        for part in ("memory", "io"):
-            ratio = row[f"{part}_pressure_ratio"]
-            if ratio > PRESSURE_RATIO:
-                found.append(Finding(Severity.WARNING, f"{row['name']}: tasks wait for {part} {ratio:.0%} of the time"))
+        ratios = [
+            (text, row[f"{part}_used_bytes"] / row[f"{part}_total_bytes"], FULL_RATIO) for part, text in _FULL.items()
+        ]
+        ratios += [(text, row[f"{part}_pressure_ratio"], PRESSURE_RATIO) for part, text in _WAITING.items()]
+        found += [
+            Finding(Severity.WARNING, say(text, host=row["name"], ratio=words.percent(ratio)))
+            for text, ratio, most in ratios
+            if ratio > most
+        ]
     return found
 
 
@@ -160,5 +213,7 @@ def critical_events(view: View) -> list[Finding]:
 
 
 def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    named = ", ".join(names[:most])
+    if len(names) <= most:
+        return named
+    return say("{names} and {number} more", names=named, number=spoken().number(len(names) - most))

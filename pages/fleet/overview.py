@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from charts.timeseries import over_time, stacked
+from core.language import _, say
 from pages.fleet import findings, tallies
 from pages.fleet.strips import heat_strip
 from pages.shared import loaders, things, watts
@@ -18,17 +19,17 @@ from pages.shared.tables import table
 from pages.shared.verdict import verdict
 
 TITLES = {
-    "cpu_utilization_ratio": "CPU busy",
-    "load_1m": "load, 1 min",
-    "reports": "reports now",
-    "observed_at": "last sample",
-    "kv_cache_usage_ratio": "KV cache",
+    "cpu_utilization_ratio": _("CPU busy"),
+    "load_1m": _("load, 1 min"),
+    "reports": _("reports now"),
+    "observed_at": _("last sample"),
+    "kv_cache_usage_ratio": _("KV cache"),
 }
 
 
 def render() -> None:
     """Draw the page."""
-    page("Overview", draw)
+    page(_("Overview"), draw)
 
 
 def draw(view: View) -> None:
@@ -46,31 +47,31 @@ def draw(view: View) -> None:
     ]
     tiles([tallies.accelerators_active(accelerators, view), *figures], view)
     if accelerators.empty:
-        no_data("No accelerator was found: CPU sockets are shown instead", *reasons(("nvidia", "amd"), view))
-        heat_strip("CPU sockets", "cpu", sockets, view)
+        no_data(say("No accelerator was found: CPU sockets are shown instead"), *reasons(("nvidia", "amd"), view))
+        heat_strip(say("CPU sockets"), "cpu", sockets, view)
     else:
-        heat_strip("Accelerators", "accelerator", accelerators, view)
+        heat_strip(say("Accelerators"), "accelerator", accelerators, view)
     left, right = st.columns(2)
     with left:
         power_chart(accelerators, sockets, view)
     with right:
         cpu_chart(sockets, view)
-    st.markdown("##### Hosts")
+    st.markdown("##### " + say("Hosts"))
     if hosts.empty:
-        no_data("No host was seen", *reasons(("host",), view))
+        no_data(say("No host was seen"), *reasons(("host",), view))
     else:
-        table(tallies.host_table(hosts, accelerators), view, key="hosts", titles=TITLES)
-    st.markdown("##### Inference servers")
+        table(tallies.host_table(hosts, accelerators), view, key="hosts", titles=TITLES, said=("reports",))
+    st.markdown("##### " + say("Inference servers"))
     if deployments.empty:
-        no_data("No inference server was found", *reasons(("serving",), view))
+        no_data(say("No inference server was found"), *reasons(("serving",), view))
     else:
-        table(tallies.server_table(deployments, view), view, key="servers", titles=TITLES)
+        table(tallies.server_table(deployments, view), view, key="servers", titles=TITLES, said=("reports",))
 
 
 def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View) -> None:
     """Accelerators by model and CPU packages, stacked."""
     window = (view.start_ms, view.end_ms, view.step_ms)
-    accelerators = accelerators.fillna({"model": "unnamed accelerator"})
+    accelerators = accelerators.fillna({"model": say("unnamed accelerator")})
     parts = [
         things.summed(
             things.named(loaders.series(family, ("power_watts",), things.ids(frame), *window), frame, by), "power_watts"
@@ -80,16 +81,17 @@ def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View) -
     power = pd.concat(parts, ignore_index=True).dropna(subset=["power_watts"])
     why, remedy = reasons(("cpu",) if accelerators.empty else ("nvidia", "amd"), view)
     chart = stacked(power, "power_watts", view.span, view.step_ms) if len(power) else None
-    note = f"measured · {view.resolution} · sum of the boards and CPU packages that report: not the node or the wall."
-    picture("Power", chart, key="power", note=note, why=why, remedy=remedy)
+    scope = say("sum of the boards and CPU packages that report: not the node or the wall.")
+    note = " · ".join([say("measured"), view.resolution, scope])
+    picture(say("Power"), chart, key="power", note=note, why=why, remedy=remedy)
 
 
 def cpu_chart(sockets: pd.DataFrame, view: View) -> None:
     """Busy time of CPU sockets."""
     busy = loaders.series("cpu", ("utilization_ratio",), things.ids(sockets), view.start_ms, view.end_ms, view.step_ms)
     named = things.named(busy, sockets)
-    chart = over_time(named, "utilization_ratio", view.span, title="busy") if len(named) else None
-    picture("CPU busy time by socket", chart, key="cpu", note=f"measured · {view.resolution}")
+    chart = over_time(named, "utilization_ratio", view.span, title=say("busy")) if len(named) else None
+    picture(say("CPU busy time by socket"), chart, key="cpu", note=" · ".join([say("measured"), view.resolution]))
 
 
 if __name__ == "__main__":

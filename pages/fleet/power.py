@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from core.language import _
 from pages.shared import loaders, things
 from pages.shared.filters import View
 
-ACCELERATORS, CPUS, REST = "accelerators", "CPU packages", "rest of the node"
-HELP = (
+ACCELERATORS, CPUS, REST = _("accelerators"), _("CPU packages"), _("rest of the node")
+HELP = _(
     "Accelerator boards and CPU packages by their own meters. The rest (memory, fans, disks, losses of the supply) "
     "is the node's power at the supply less these two; where CPU power is unknown, the rest includes it."
 )

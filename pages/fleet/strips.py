@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from charts.heatstrip import grid, strip
+from core.language import _, say, spoken
 from core.readings import Throttle
 from pages.shared import loaders, things, words
 from pages.shared.filters import View
@@ -19,27 +20,31 @@ MOST_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A quantity: its metric, and what it means."""
+    """A quantity: its metric, and what it means, marked for translation."""
 
     metric: str
     help: str
 
 
-BUSY = "busy time"
+BUSY = _("busy time")
 STRIPS = {
     BUSY: Strip(
         "utilization_ratio",
-        "The share of time in which at least one kernel ran (a CPU: was not idle). It says nothing of how full an "
-        "accelerator was; its page shows SM activity beside it where the device reports it.",
+        _(
+            "The share of time in which at least one kernel ran (a CPU: was not idle). It says nothing of how full an "
+            "accelerator was; its page shows SM activity beside it where the device reports it."
+        ),
     ),
-    "memory held": Strip("memory_used_bytes", "Device memory held. A loaded model holds memory and may do no work."),
-    "power": Strip("power_watts", "Board power. Slices of a device have none of their own."),
-    "temperature": Strip("temperature_celsius", "Core (NVIDIA) or hotspot (AMD)."),
+    _("memory held"): Strip(
+        "memory_used_bytes", _("Device memory held. A loaded model holds memory and may do no work.")
+    ),
+    _("power"): Strip("power_watts", _("Board power. Slices of a device have none of their own.")),
+    _("temperature"): Strip("temperature_celsius", _("Core (NVIDIA) or hotspot (AMD).")),
 }
 
 
 def heat_strip(title: str, family: str, frame: pd.DataFrame, view: View, what: str | None = None) -> None:
-    """A row per device, a column per step."""
+    """A row per device, a column per step; ``title`` is in the visitor's language."""
     what = what if what in STRIPS else BUSY
     metric, key = STRIPS[what].metric, f"{family}-strip"
     if frame.empty:
@@ -49,11 +54,15 @@ def heat_strip(title: str, family: str, frame: pd.DataFrame, view: View, what: s
     step_ms = view.coarse_step_ms(COLUMNS)
     read = loaders.series(family, (metric,), things.ids(shown), view.start_ms, view.end_ms, step_ms)
     cells = grid(things.named(read, shown), list(shown["name"]), metric, view.span, step_ms)
-    note = f"measured · mean per cell of {words.duration(step_ms / 1000)} · hatched: no sample · grey: not reported."
+    note = say(
+        "measured · mean per cell of {step} · hatched: no sample · grey: not reported.",
+        step=words.duration(step_ms / 1000),
+    )
     if len(frame) > MOST_ROWS:
-        note += f" Showing {MOST_ROWS} of {len(frame)}: filter to see others."
-    chart = strip(cells, metric, view.span, step_ms, title=what)
-    picture(f"{title}: {what}", chart, key=key, help=STRIPS[what].help, note=note)
+        most, number = spoken().number(MOST_ROWS), spoken().number(len(frame))
+        note += " " + say("Showing {most} of {number}: filter to see others.", most=most, number=number)
+    chart = strip(cells, metric, view.span, step_ms, title=say(what))
+    picture(f"{title}: {say(what)}", chart, key=key, help=say(STRIPS[what].help), note=note)
 
 
 def throttle_strip(device: pd.DataFrame, view: View) -> None:
@@ -61,15 +70,15 @@ def throttle_strip(device: pd.DataFrame, view: View) -> None:
     step_ms = view.coarse_step_ms(COLUMNS)
     raw = loaders.raw("accelerator", ("throttle_reasons",), things.ids(device), view.start_ms, view.end_ms)
     known = raw.dropna(subset=["throttle_reasons"])
-    title = "Held down by"
+    title = say("Held down by")
     if known.empty:
-        picture(title, None, key="throttle", why="the device does not say why clocks are held down")
+        picture(title, None, key="throttle", why=say("the device does not say why clocks are held down"))
         return
     bits = known["throttle_reasons"].astype("int64")
     seen = [reason for reason in Throttle if reason is not Throttle.IDLE and (bits & int(reason)).any()]
     if not seen:
         st.markdown(f"##### {title}")
-        st.caption(f"Never in the {view.words} (measured; being idle does not count).")
+        st.caption(say("Never (measured, {window}; being idle does not count).", window=view.words))
         return
     at_ms = known["observed_at"].dt.tz_convert(None).astype("datetime64[ms]").astype("int64")
     bucket_at = pd.to_datetime(view.start_ms + (at_ms - view.start_ms) // step_ms * step_ms, unit="ms", utc=True)
@@ -88,6 +97,8 @@ def throttle_strip(device: pd.DataFrame, view: View) -> None:
     )
     names = [words.throttle(reason) for reason in seen]
     cells = grid(shares, names, "time_ratio", view.span, step_ms)
-    chart = strip(cells, "time_ratio", view.span, step_ms, title="share of samples")
-    note = f"measured · share of samples per cell of {words.duration(step_ms / 1000)} · hatched: no sample."
-    picture(title, chart, key="throttle", help="A power cap on a busy device is normal; heat is not.", note=note)
+    chart = strip(cells, "time_ratio", view.span, step_ms, title=say("share of samples"))
+    note = say(
+        "measured · share of samples per cell of {step} · hatched: no sample.", step=words.duration(step_ms / 1000)
+    )
+    picture(title, chart, key="throttle", help=say("A power cap on a busy device is normal; heat is not."), note=note)

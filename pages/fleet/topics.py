@@ -8,6 +8,7 @@ import pandas as pd
 
 from charts.axis import Span, words_of
 from core.catalog import FAMILIES
+from core.language import _
 from core.metric import Kind
 from pages.shared import loaders, things
 from pages.shared.filters import View
@@ -17,7 +18,10 @@ _LIMITS = {"power_watts": "power_limit_watts", "memory_used_bytes": "memory_tota
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Metrics that are looked at together. ``seldom``: read at the slow pace, so gaps are longer."""
+    """Metrics that are looked at together. ``seldom``: read at the slow pace, so gaps are longer.
+
+    ``title`` and ``help`` are marked for translation.
+    """
 
     title: str
     metrics: tuple[str, ...]
@@ -32,7 +36,7 @@ class Topic:
 TOPICS: dict[str, tuple[Topic, ...]] = {
     "accelerator": (
         Topic(
-            "Work",
+            _("Work"),
             (
                 "utilization_ratio",
                 "sm_active_ratio",
@@ -43,11 +47,11 @@ TOPICS: dict[str, tuple[Topic, ...]] = {
                 "encoder_ratio",
                 "decoder_ratio",
             ),
-            "Utilization is busy time: at least one kernel ran. SM activity tells how much of the device worked.",
+            _("Utilization is busy time: at least one kernel ran. SM activity tells how much of the device worked."),
         ),
-        Topic("Memory", ("memory_used_bytes",)),
+        Topic(_("Memory"), ("memory_used_bytes",)),
         Topic(
-            "Power and heat",
+            _("Power and heat"),
             (
                 "power_watts",
                 "memory_power_watts",
@@ -56,9 +60,9 @@ TOPICS: dict[str, tuple[Topic, ...]] = {
                 "temperature_margin_celsius",
             ),
         ),
-        Topic("Clocks", ("core_clock_hertz", "memory_clock_hertz")),
+        Topic(_("Clocks"), ("core_clock_hertz", "memory_clock_hertz")),
         Topic(
-            "Links",
+            _("Links"),
             (
                 "pcie_rx_bytes_total",
                 "pcie_tx_bytes_total",
@@ -72,7 +76,7 @@ TOPICS: dict[str, tuple[Topic, ...]] = {
             seldom=True,
         ),
         Topic(
-            "Errors",
+            _("Errors"),
             (
                 "ecc_corrected_errors_total",
                 "ecc_uncorrected_errors_total",
@@ -80,26 +84,29 @@ TOPICS: dict[str, tuple[Topic, ...]] = {
                 "retired_pages_total",
                 "pcie_replays_total",
             ),
-            "Increase per step.",
+            _("Increase per step."),
             seldom=True,
         ),
         Topic(
-            "Time held down",
+            _("Time held down"),
             ("throttle_power_seconds_total", "throttle_thermal_seconds_total", "throttle_brake_seconds_total"),
-            "Seconds per step in which clocks were held down, as the device counts them.",
+            _("Seconds per step in which clocks were held down, as the device counts them."),
             seldom=True,
         ),
     ),
     "cpu": (
-        Topic("Work", ("utilization_ratio", "frequency_hertz")),
-        Topic("Power and heat", ("power_watts", "temperature_celsius")),
+        Topic(_("Work"), ("utilization_ratio", "frequency_hertz")),
+        Topic(_("Power and heat"), ("power_watts", "temperature_celsius")),
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One quantity over time: ``bucket_at`` and ``column``, with a limit (base unit) where there is one."""
+    """One quantity over time: ``bucket_at`` and ``column``, with a limit (base unit) where there is one.
+
+    ``help`` and ``basis`` are marked for translation.
+    """
 
     column: str
     frame: pd.DataFrame
@@ -130,7 +137,7 @@ def courses(topic: Topic, device: pd.DataFrame, view: View) -> list[Course]:
         frame = (rates if name in flows else read)[["bucket_at", column]].dropna()
         if len(frame) and column not in found:  # a rate that the driver samples is only wanted without a counter
             limit = device[_LIMITS[name]].iloc[0] if name in _LIMITS else float("nan")
-            basis = "derived from a counter" if metric.kind is Kind.COUNTER else "measured"
+            basis = _("derived from a counter") if metric.kind is Kind.COUNTER else _("measured")
             found[column] = Course(column, frame, metric.help, basis, None if pd.isna(limit) else float(limit))
     return list(found.values())
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.readings import Entity
 from pages.fleet import overview, power
 from pages.shared import filters, store, things
-from tests.pages import databases
+from tests.pages import additions, databases
 from tests.pages.conftest import ROOT, Open
 
 PAGES = ("fleet/overview", "fleet/accelerators", "fleet/device", "fleet/hosts")
@@ -161,6 +162,38 @@ def test_filters_choose(full: Path, open_page: Open) -> None:
     assert "No accelerator was found" in said(open_page("fleet/accelerators", host="elsewhere"))
 
 
+def test_the_address_keeps_what_the_strip_shows(full: Path) -> None:
+    page = AppTest.from_file(ROOT / "pages/fleet/accelerators.py", default_timeout=30)
+    page.query_params["strip"] = "temperature"
+    page.run()
+    assert "##### Accelerators: temperature" in said(page)
+    page.button_group[0].set_value("power").run()
+    assert "##### Accelerators: power" in said(page)
+    assert page.query_params["strip"] == "power"
+    page.button_group[0].set_value("busy time").run()
+    assert "strip" not in page.query_params
+
+
+def test_a_strip_that_does_not_exist_is_not_shown(full: Path) -> None:
+    page = AppTest.from_file(ROOT / "pages/fleet/accelerators.py", default_timeout=30)
+    page.query_params["strip"] = "<script>"
+    page.run()
+    assert not page.exception
+    assert "##### Accelerators: busy time" in said(page)
+
+
+def test_an_accelerator_without_any_sample_has_no_state(full: Path, now_ms: int, open_page: Open) -> None:
+    silent = Entity(observed_at_ms=now_ms, family="accelerator", key="GPU-9", host=databases.HOST, labels={})
+    additions.add(full, silent)
+    shown = open_page("fleet/accelerators")
+    assert not shown.exception
+    assert set(shown.dataframe[-1].value["state"]) == {"● active", "○ free", ""}
+    shown = open_page("fleet/device", **{"picked-device": "GPU-9"})
+    assert not shown.exception
+    assert tiles(shown)["State"] == "unknown"
+    assert tiles(shown)["Held down"] == "unknown"
+
+
 def test_the_address_picks_the_device(full: Path) -> None:
     page = AppTest.from_file(ROOT / "pages/fleet/device.py", default_timeout=30)
     page.query_params["device"] = databases.AMD
@@ -169,6 +202,7 @@ def test_the_address_picks_the_device(full: Path) -> None:
     assert page.selectbox[0].value == databases.AMD
     assert tiles(page)["Busy time"] == "0.0 %"
     assert tiles(page)["Power"] == "130 W"
+    assert tiles(page)["Held down"] == "no"
     assert "None holds memory on it (measured)." in said(page)
 
 
@@ -184,6 +218,12 @@ def test_a_device_names_what_is_zero_and_what_is_missing(full: Path, open_page: 
     captions = [caption.value for caption in open_page("fleet/device").caption]
     assert any(c.startswith(":material/check: zero") and "ECC uncorrected errors" in c for c in captions)
     assert any(c.startswith(":material/blur_off: missing") and "tensor active" in c for c in captions)
+
+
+def test_a_device_that_is_held_down_says_why(full: Path, open_page: Open) -> None:
+    shown = open_page("fleet/device")
+    assert tiles(shown)["Held down"] == "yes"
+    assert any("power cap, too hot" in caption.value for caption in shown.caption)
 
 
 def test_a_cpu_socket_is_a_device_too(cpu_only: Path, open_page: Open) -> None:
