@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analytics.efficiency import energy_samples, window_energy
 from analytics.formulas import energy as formulas
@@ -16,6 +17,7 @@ from analytics.formulas.carbon import operational_grams
 from analytics.formulas.energy import Quality, worst
 from analytics.formulas.local_time import MS_PER_HOUR, local
 from analytics.formulas.unknown import per
+from analytics.presence import stretches_there
 from analytics.prices import GridFactor, SiteFound, grid_factor, site_of
 from core.prices import Contract
 from core.settings import Settings
@@ -115,8 +117,9 @@ def energy_by_hour(
         energy_source, and ``PORTIONS``, which add up to it; what lies in gaps, and all where states are not known,
         is unattributed.
     """
-    hours = queries.accounts(engine, family, entity_ids, list(range(start_ms, end_ms + 1, MS_PER_HOUR)))
-    every = _there(engine, family, entity_ids, start_ms, end_ms)
+    edges = list(range(start_ms, end_ms + 1, MS_PER_HOUR))
+    hours = queries.accounts(engine, family, entity_ids, edges)
+    every = _there(engine, family, entity_ids, edges)
     kept = ["entity_id", "bucket_at", "energy_joules", "energy_seconds", "energy_source"]
     states = [name for name in PORTIONS if name in hours]
     found = every.merge(hours[[*kept, *states]], "left", ["entity_id", "bucket_at"])
@@ -127,23 +130,13 @@ def energy_by_hour(
     return found.assign(energy_seconds=found["energy_seconds"].fillna(0.0))
 
 
-def _there(engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int) -> pd.DataFrame:
+def _there(engine: Store, family: str, entity_ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
     """entity_id, bucket_at, there_seconds: the hours in which a device existed."""
     entities = queries.entities(engine, family).set_index("entity_id")
     ids = entities.index if entity_ids is None else entities.index[entities.index.isin(entity_ids)]
-    first = queries.epoch_ms(entities.loc[ids, "first_seen_at"]).to_numpy()[:, None]
-    until_ms = queries.accounted_until(engine)
-    last = np.array([until_ms.get(int(i), 0) for i in ids], dtype="int64")[:, None]
-    hours = np.arange(start_ms, end_ms, MS_PER_HOUR)
-    there = np.minimum(last, hours + MS_PER_HOUR) - np.maximum(first, hours)
-    device, hour = np.nonzero(there > 0)
-    return pd.DataFrame(
-        {
-            "entity_id": ids.to_numpy()[device],
-            "bucket_at": _steps(start_ms, end_ms, MS_PER_HOUR)[hour],
-            "there_seconds": there[device, hour] / 1000,
-        }
-    )
+    found = stretches_there(entities, ids.tolist(), queries.accounted_until(engine), edges_ms)
+    at, seconds = _instants(found["start_ms"].to_numpy()), found["there_ms"] / 1000
+    return pd.DataFrame({"entity_id": found["entity_id"], "bucket_at": at, "there_seconds": seconds})
 
 
 def incomplete_hours(hours: pd.DataFrame, end_ms: int) -> pd.Series[float]:
@@ -193,7 +186,10 @@ def incomplete_steps(
 
 
 def _steps(start_ms: int, end_ms: int, step_ms: int) -> pd.DatetimeIndex:
-    at_ms = np.arange(start_ms, end_ms, step_ms)
+    return _instants(np.arange(start_ms, end_ms, step_ms))
+
+
+def _instants(at_ms: NDArray[np.int64]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex((at_ms * 1000).view("M8[us]"), name="bucket_at").tz_localize("UTC")
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 from analytics.formulas.local_time import MS_PER_HOUR, local
 from analytics.power import PORTIONS, contracted_watts, hours_of, incomplete_hours
 from charts.axis import Span
-from charts.power import STATES, UNATTRIBUTED, energy_bars, largest, near, under_caps
+from charts.power import energy_bars, largest, near, under_caps
 from core.units import show, unit_of
+from pages.energy.figures import STATE_OF
 from pages.energy.subject import Subject
 from pages.shared import things, words
 from pages.shared.filters import View
@@ -65,12 +66,11 @@ def energy_over_time(hours: pd.DataFrame, view: View) -> None:
     lacking = incomplete_hours(hours, end_ms)
     said = pd.Series([f"observed {ratio:.0%}" for ratio in lacking], dtype="str")
     unseen = pd.DataFrame({"bucket_at": lacking.index, "said": said})
-    names = dict(zip(PORTIONS, (*STATES, UNATTRIBUTED), strict=True))
     span = Span(start_ms, end_ms, end_ms - start_ms, view.zone)
     grey = " · grey band: not all of the hour was observed" if len(unseen) else ""
     picture(
         "Energy by hour",
-        energy_bars(sums.rename(columns=names), span, unseen=unseen) if len(sums) else None,
+        energy_bars(sums.rename(columns=STATE_OF), span, unseen=unseen) if len(sums) else None,
         key="energy-hours",
         help=_HOURS_HELP,
         note=f"derived · {whole_hours(view)}, as observed{grey}",

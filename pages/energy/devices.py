@@ -10,9 +10,9 @@ import streamlit as st
 
 from analytics.formulas.energy import SANE
 from analytics.power import PORTIONS, SiteEnergy
-from charts.power import STATES, UNATTRIBUTED
 from core.units import JOULES_PER_KWH
 from pages.energy.courses import whole_hours
+from pages.energy.figures import STATE_OF
 from pages.shared.filters import View
 from pages.shared.tables import table
 
@@ -45,7 +45,7 @@ def devices_table(energy: pd.DataFrame, hours: pd.DataFrame, view: View) -> None
     said = f"{view.words}, since its first sample."
     if (energy["family"] == "accelerator").all():
         sums = hours.groupby("entity_id")[list(PORTIONS)].sum(min_count=1).reindex(energy["entity_id"])
-        for portion, state in zip(PORTIONS, (*STATES, UNATTRIBUTED), strict=True):
+        for portion, state in STATE_OF.items():
             name = portion.replace("_joules", "_kwh")
             frame[name] = (sums[portion] / JOULES_PER_KWH).to_numpy()
             columns[name] = _NUMBER(f"{state.capitalize()} (kWh)", format="%.3f")

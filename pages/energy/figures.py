@@ -9,6 +9,7 @@ import pandas as pd
 from analytics.formulas.energy import ENOUGH_COVERAGE, Quality, worst
 from analytics.formulas.unknown import total
 from analytics.power import PORTIONS, SiteEnergy
+from charts.power import STATES, UNATTRIBUTED
 from core.units import JOULES_PER_KWH, Unit, show, unit_of
 from pages.energy.subject import Subject
 from pages.shared import words
@@ -17,6 +18,8 @@ from pages.shared.filters import View
 
 KWH = Unit("_kwh", "kWh", ((1e6, "GWh"), (1e3, "MWh"), (1, "kWh"), (1e-3, "Wh")))
 GRAMS = Unit("_gco2e", "g CO2e", ((1e6, "t CO2e"), (1e3, "kg CO2e"), (1, "g CO2e")))
+STATE_OF = dict(zip(PORTIONS, (*STATES, UNATTRIBUTED), strict=True))
+"""What the portions of energy are called."""
 IDLE_HELP = (
     "Energy of accelerators that were parked (memory held, no work) or free (held by nobody), from the accounts of "
     "whole hours. What lies in gaps belongs to no state and is not in it."
@@ -30,13 +33,13 @@ def used(subject: Subject, energy: pd.DataFrame, sites: Sequence[SiteEnergy], vi
     notes = [f"{len(known)} of {len(subject.frame)} devices"] if len(known) < len(subject.frame) else []
     notes += [f"observed {short:.0%} at the least"] if short < ENOUGH_COVERAGE else []
     return Figure(
-        label=f"Energy of {subject.what}",
+        label="Energy at devices",
         value=float(known.sum()) / JOULES_PER_KWH if len(known) else None,
         unit=KWH,
         basis=worst(*(site.quality for site in sites if site.kwh is not None), Quality.MEASURED).value,
         window=view.words,
         note=", ".join(notes),
-        help=f"Sum over devices of the counter's increase, or of integrated power where there is no counter. "
+        help=f"Sum over {subject.what} of the counter's increase, or of integrated power where there is no counter. "
         f"Scope: {subject.scope}.",
         reason="no device reports energy or power",
     )

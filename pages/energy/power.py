@@ -9,11 +9,13 @@ from analytics.formulas.unknown import per
 from analytics.power import contracted_watts, energy_by_site, hours_of
 from core.readings import Severity
 from core.units import JOULES_PER_KWH, show
+from pages.cost.explained import terms
 from pages.energy import figures
 from pages.energy.beside import beside
 from pages.energy.courses import WATTS, energy_over_time, power_over_time, whole_hours
 from pages.energy.devices import devices_table, meters_table, sites_table
 from pages.energy.subject import GROUPS, Subject, accelerators, nodes, packages
+from pages.energy.terms import energy_terms
 from pages.shared import loaders, things, watts
 from pages.shared.figures import tiles
 from pages.shared.filters import View
@@ -57,6 +59,8 @@ def draw(view: View) -> None:
         view,
     )
     st.caption(figures.rests_on(main, sites))
+    with st.expander("How was this computed?", icon=":material/function:"):
+        terms(energy_terms(main, energy, hours, sites, whole_hours(view), view))
     left, right = st.columns(2)
     with left:
         power_over_time(main, st.session_state.get("power-by") or GROUPS[0], view)

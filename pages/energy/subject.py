@@ -85,6 +85,10 @@ def nodes(view: View) -> Subject:
 
 
 def _placed(frame: pd.DataFrame, what: str) -> pd.DataFrame:
-    """With the site of each, and a word where vendor or model are not known."""
+    """With the site of each, its model without the vendor's name before it, and a word where either is not known."""
     named = frame.assign(site=[site_of(settings(), host).place.name for host in frame["host"]])
-    return named.assign(vendor=named["vendor"].fillna("unknown vendor"), model=named["model"].fillna(f"unnamed {what}"))
+    named = named.assign(
+        vendor=named["vendor"].fillna("unknown vendor"), model=named["model"].fillna(f"unnamed {what}")
+    )
+    models = [model.removeprefix(f"{vendor} ") for vendor, model in zip(named["vendor"], named["model"], strict=True)]
+    return named.assign(model=pd.Series(models, index=named.index, dtype="str"))

@@ -21,6 +21,7 @@ from tests.pages.databases import AMD, HOST, INTERVAL_MS, NVIDIA
 CAPACITY = "cost/capacity"
 LLAMA = "meta-llama/Llama-2-70b-chat-hf"
 PRICES = '[[cost.hardware]]\nkind = "rented"\napplies_to = "accelerator"\nmatch = "H100 80GB"\nper_hour = 2.0'
+PESOS = '[[cost.rate]]\ncurrency = "CLP"\non = 2026-01-01\nper_usd = 930'
 HOUR_MS = 3_600_000
 RATE = 600.0  # tokens/s
 
@@ -145,6 +146,24 @@ def test_a_price_gives_the_cheapest(full: Path, open_page: Open):
     assert "Cheapest by the prices in the settings: 4 × H100 SXM, 1 node of 8, 16.00 USD per hour" in said(test)
     priced = test.dataframe[0].value.dropna(subset=["node_hour_usd"])
     assert priced.set_index("type")["node_hour_usd"].to_dict() == {"H100 SXM": 16.0}
+
+
+def test_prices_are_in_the_currency_of_the_settings_with_their_arithmetic(full: Path, open_page: Open):
+    configure(full, f'[cost]\ncurrency = "CLP"\n{PRICES}\n{PESOS}')
+    test = open_page(CAPACITY, plan="Llama 2 70B", context=4_096, hardware="H100 80GB HBM3")
+    assert "4 × H100 SXM, 1 node of 8, 14,880 CLP per hour" in said(test)
+    assert "Amounts are in CLP at the exchange rate of 2026-01-01, 930 per USD." in said(test)
+    held = test.dataframe[0].value.set_index("type").loc["H100 SXM"]
+    assert (held["node_hour_usd"], held["node_hour_clp"]) == (16.0, 14_880.0)
+    lines = test.table[0].value.map(html.unescape).set_index("name").loc["price of all nodes"]
+    assert lines.to_list() == ["1 × 16 USD/h × 930 CLP/USD", "14,880 CLP/h"]
+
+
+def test_without_a_rate_prices_are_in_dollars_and_that_is_said(full: Path, open_page: Open):
+    configure(full, f'[cost]\ncurrency = "EUR"\n{PRICES}')
+    text = said(open_page(CAPACITY, plan="Llama 2 70B", context=4_096))
+    assert "16.00 USD per hour" in text
+    assert "Amounts are in USD: no exchange rate for EUR" in text
 
 
 def test_every_term_of_a_plan_is_shown(empty: Path, open_page: Open):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.readings import AcceleratorSample, Assignment, DeploymentSample, Entity, HostSample, Reading
 from core.settings import Settings, StorageSettings
@@ -73,6 +75,12 @@ def contract() -> Contract:
     return lines
 
 
+def computed(test: AppTest) -> dict[str, str]:
+    """What the first contract's figures are made of; of what stands there twice, that of the window."""
+    inputs = next(one.value for one in test.dataframe if "Input" in one.value).drop_duplicates("Input")
+    return dict(zip(inputs["Input"], inputs["Value"], strict=True))
+
+
 def test_without_contracts_the_page_shows_lines_that_are_accepted(empty: Path, open_page: Open):
     test = open_page(CONTRACTS)
     assert "No contract is known." in said(test)
@@ -128,6 +136,43 @@ def test_a_contract_to_come_and_one_without_a_rate_are_told_in_words(weeks: Path
     assert "later: begins on" in text
     assert "Not known: no exchange rate for CLP." in text
     assert metric(test, "Unused") == "unknown"
+
+
+def test_amounts_are_in_the_currency_of_the_settings_and_terms_in_that_of_the_contract(
+    weeks: Path, open_page: Open, contract: Contract
+):
+    configure(weeks, '[cost]\ncurrency = "CLP"\n[[cost.rate]]\ncurrency = "CLP"\non = 2020-01-01\nper_usd = 900')
+    configure(weeks, contract())
+    test = open_page(CONTRACTS, range="7d")
+    text = said(test)
+    assert metric(test, "Unused") == "315,000 CLP"
+    assert metric(test, "Per MWh used") == "7,500,000 CLP"
+    assert "hall: 50.0% of what was there was used; 315,000 CLP went unused." in text
+    assert "Amounts are in CLP at the exchange rate of 2020-01-01, 900 per USD." in text
+    (listed,) = [one.value for one in test.dataframe if "unused_usd" in one.value]
+    assert listed[["unused_usd", "unused_clp"]].iloc[0].tolist() == pytest.approx([350.0, 315_000.0])
+    weekly = json.loads(test.get("vega_lite_chart")[1].proto.spec)
+    assert weekly["layer"][0]["encoding"]["y"]["title"] == "CLP"
+    inputs = computed(test)
+    assert inputs["price of the term"] == "3,000.00 USD"
+    assert inputs["exchange rate"] == "900 CLP per USD"
+    assert inputs["cost of the unused part"] == "315,000 CLP"
+
+
+def test_without_a_rate_amounts_are_in_dollars_and_that_is_said(weeks: Path, open_page: Open, contract: Contract):
+    configure(weeks, f'[cost]\ncurrency = "EUR"\n{contract()}')
+    test = open_page(CONTRACTS, range="7d")
+    assert metric(test, "Unused") == "350.00 USD"
+    assert "Amounts are in USD: no exchange rate for EUR" in said(test)
+
+
+def test_the_forecast_and_the_days_left_open_to_what_they_are_made_of(weeks: Path, open_page: Open, contract: Contract):
+    configure(weeks, contract())
+    test = open_page(CONTRACTS, range="7d")
+    inputs = computed(test)
+    used, delivered = (float(inputs[name].split()[0]) for name in ("use by the end of the term", "delivered by then"))
+    assert f"{used / delivered:.0%}" == metric(test, "Forecast of use") == "50%"
+    assert inputs["days left"] == metric(test, "Days left")
 
 
 def test_nothing_is_said_of_use_before_anything_was_accounted(full: Path, open_page: Open, contract: Contract):

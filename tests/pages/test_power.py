@@ -98,7 +98,7 @@ def test_power_and_energy_are_those_of_the_accelerators_alone(full: Path, open_p
     assert frame.loc["Instinct MI300X", "energy_kwh"] == pytest.approx(130 * 1200 / 3.6e6, rel=0.05)
     assert frame["source"].to_dict() == {"H100 80GB HBM3": "gpu_counter", "Instinct MI300X": "gpu_power"}
     assert frame.loc["Instinct MI300X", "of_limit_ratio"] == pytest.approx(100 * 130 / 750)
-    assert watt_hours(test, "Energy of accelerators") == pytest.approx(frame["energy_kwh"].sum() * 1000, abs=0.6)
+    assert watt_hours(test, "Energy at devices") == pytest.approx(frame["energy_kwh"].sum() * 1000, abs=0.6)
     assert "host and cooling not included" in text
     assert "Accelerators draw" in text
 
@@ -134,10 +134,23 @@ def test_pue_and_grid_factor_are_shown_with_their_sources(full: Path, open_page:
     configure(full, CARBON)
     test = open_page(POWER)
     text = said(test)
-    assert watt_hours(test, "At the meter") == pytest.approx(1.5 * watt_hours(test, "Energy of accelerators"), abs=1.5)
+    assert watt_hours(test, "At the meter") == pytest.approx(1.5 * watt_hours(test, "Energy at devices"), abs=1.5)
     assert metric(test, "Operational CO2e").endswith("g CO2e")
     assert "lab: PUE 1.5 (settings), 265.5 g CO2e/kWh (default of CL, 2024" in text
     assert "operational only" in text
+
+
+def test_the_figures_open_to_what_they_are_made_of(full: Path, open_page: Open):
+    configure(full, CARBON)
+    test = open_page(POWER)
+    inputs = table(test, "Input").set_index("Input")["Value"].to_dict()
+    assert inputs["power now"] == metric(test, "Accelerator power")
+    assert inputs["power limits in force"] == "1.4 kW"
+    assert inputs["energy"] == inputs["energy, lab"] == metric(test, "Energy at devices")
+    assert {"energy by gpu_counter", "energy by gpu_power"} <= set(inputs)
+    assert (inputs["PUE, lab"], inputs["grid factor, lab"]) == ("1.5", "265.5 g CO2e/kWh")
+    assert inputs["at the meter, lab"] == metric(test, "At the meter")
+    assert inputs["operational CO2e, lab"] == metric(test, "Operational CO2e")
 
 
 def test_a_site_without_a_pue_leaves_the_sum_at_the_meter_unknown(full: Path, open_page: Open):
@@ -164,6 +177,12 @@ def test_power_is_stacked_by_what_is_chosen(full: Path, open_page: Open, by: str
     area = next(layer for layer in picture(test, 0)["layer"] if layer["mark"]["type"] == "area")
     assert area["encoding"]["color"]["scale"]["domain"] == names
     assert drawn(test, 0, "sum of power limits")
+
+
+def test_a_model_is_not_called_by_its_vendor_again(full: Path, open_page: Open):
+    add(full, *another("third", watts=200.0, counted=None, model="AMD Instinct MI325X"))
+    devices = table(open_page(POWER), "energy_kwh")
+    assert set(devices["model"]) == {"H100 80GB HBM3", "Instinct MI300X", "Instinct MI325X"}
 
 
 def test_a_contract_that_is_exceeded_is_the_worst_news(full: Path, open_page: Open):
@@ -199,6 +218,9 @@ def test_accounts_tell_what_was_idle(database: Path, now_ms: int, open_page: Ope
     assert devices.loc["Instinct MI300X", "free_kwh"] > 0
     assert devices.loc["H100 80GB HBM3", "free_kwh"] == 0
     assert devices.loc["H100 80GB HBM3", "active_kwh"] > 0
+    inputs = table(test, "Input").set_index("Input")["Value"].to_dict()
+    assert inputs["energy, parked"] == "0.0 kWh"
+    assert inputs["energy, free"] == metric(test, "Energy while idle")
     beside = table(test, "scope").set_index("name")
     assert beside.loc[HOST, "energy_kwh"] > beside.loc["socket 0", "energy_kwh"] > 0
     assert beside["energy_kwh"].isna().to_dict() == {"socket 0": False, "socket 1": True, HOST: False}
@@ -223,7 +245,7 @@ def test_without_accelerators_cpu_packages_are_the_subject(cpu_only: Path, open_
     text = said(test)
     assert "Power of CPU packages by model" in text
     assert "1 of 2 CPU packages do not report power" in text
-    assert watt_hours(test, "Energy of CPU packages") == pytest.approx(60, rel=0.05)  # one counts: 180 W, 20 minutes
+    assert watt_hours(test, "Energy at devices") == pytest.approx(60, rel=0.05)  # one counts: 180 W, 20 minutes
     assert "Energy while idle" not in {one.label for one in test.metric}
     assert "CPU packages only" in text
 
