@@ -2,52 +2,65 @@
 
 Everything comes from accounts, so it holds as long as those are kept, which is for ever. A device is an
 accelerator, or the CPUs of a host on which deployments run. Slices of a card are parts of it.
+
+Where only totals are asked for, ``device_stretches`` reads several hours as one, wherever they add up to the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analytics.formulas.cost import shares
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
 from analytics.formulas.local_time import MS_PER_HOUR
+from analytics.holders import IDLE_ID, held_stretches, share_out
 from analytics.serving import are_gateways
 from storage import queries
 from storage.engine import Store
 
-IDLE_ID = -1
-"""Stands for the deployment where nobody held a device."""
+__all__ = ["IDLE_ID", "STATE_SECONDS", "DeviceHours", "device_hours", "device_stretches", "whole_hours"]
+
+STATE_SECONDS = ("active_seconds", "parked_seconds", "free_seconds")
+_READ = ("energy_joules", "energy_seconds", "active_joules", "observed_seconds", *STATE_SECONDS)
 _SECONDS = MS_PER_HOUR / 1000
-_NOTHING = 1e-9  # of an hour: what rounding leaves
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceHours:
     """Devices, their hours, who held them, and what deployments did.
 
+    edges_ms: ascending, whole UTC hours (Unix ms); a stretch from one to the next is an hour, or several.
     devices: index device_id; name, family, host, vendor, model, host_parts.
-    hours: device_id, hour_ms, there_ratio (part of the hour it existed), covered_ratio (of that time, by energy
-        readings; 0 where there are none), active_ratio (of that time, in which it worked; NaN: not seen),
-        energy_joules, active_joules, idle_joules (NaN: unknown), with its part of the host's CPU packages; is_filled
-        (some of the energy stands for a gap within the hour).
+    hours: device_id, hour_ms (its beginning), there_ratio (hours that it existed, up to one, or as many as the
+        stretch has), covered_ratio (of that time, by energy readings; 0 where there are none), active_ratio (of that
+        time, in which it worked; NaN: not seen), energy_joules, active_joules, idle_joules (NaN: unknown), with its
+        part of the host's CPU packages; is_filled (some of the energy stands for a gap within the hour);
+        ``STATE_SECONDS`` as accounted.
     shares: device_id, hour_ms, deployment_id, share: parts of the time it existed that sum to 1, ``IDLE_ID`` for what
         nobody held.
     work: deployment_id, hour_ms, prompt_tokens, cached_prompt_tokens, generation_tokens, succeeded_requests.
     """
 
-    start_ms: int
-    end_ms: int
+    edges_ms: tuple[int, ...]
     devices: pd.DataFrame
     hours: pd.DataFrame
     shares: pd.DataFrame
     work: pd.DataFrame
+
+    @property
+    def start_ms(self) -> int:
+        """The first hour (Unix ms)."""
+        return self.edges_ms[0]
+
+    @property
+    def end_ms(self) -> int:
+        """The end of the last."""
+        return self.edges_ms[-1]
 
 
 def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -65,20 +78,53 @@ def device_hours(engine: Store, start_ms: int, end_ms: int, output_weight_ratio:
         end_ms: another.
         output_weight_ratio: what an output token weighs against one of input, where deployments share a device.
     """
-    edges = list(range(start_ms, end_ms + 1, MS_PER_HOUR))
+    edges = range(start_ms, end_ms + 1, MS_PER_HOUR)
+    return device_stretches(engine, edges, queries.accounted_until(engine), output_weight_ratio)
+
+
+def device_stretches(
+    engine: Store, edges_ms: Sequence[int], until_ms: Mapping[int, int], output_weight_ratio: float
+) -> DeviceHours:
+    """Read the accounts of stretches of hours. Sums over all devices are the same as of ``device_hours``.
+
+    Hours that were all seen, or all not, add up; devices of which some were seen, and some not or in part, are read
+    hour by hour in the stretches where that happened to any.
+
+    Args:
+        engine: the reader.
+        edges_ms: ascending, whole UTC hours (Unix ms).
+        until_ms: ``queries.accounted_until``.
+        output_weight_ratio: as there; tokens of a stretch weigh where deployments share a device in it.
+    """
+    start_ms, end_ms = edges_ms[0], edges_ms[-1]
     entities = queries.entities(engine).set_index("entity_id")
     joined = queries.assignments(engine, start_ms, end_ms)
     joined = joined[~joined["deployment_id"].isin(entities.index[are_gateways(entities)])]
     devices = _devices(entities, joined)
-    accounts = {
-        family: queries.accounts(engine, family, None, edges) if len(edges) > 1 else pd.DataFrame()
-        for family in ("accelerator", "cpu", "deployment")
-    }
-    work = _work(accounts["deployment"])
-    hours = _there(devices, entities, queries.accounted_until(engine), start_ms, end_ms)
-    hours = _with_energy(hours, devices, accounts["accelerator"], _packages(accounts["cpu"], entities))
-    shares = _shares(hours, _held(joined, entities, devices, start_ms, end_ms), work, output_weight_ratio)
-    return DeviceHours(start_ms, end_ms, devices, hours, shares, work)
+    work = _work(_accounts(engine, "deployment", None, edges_ms))
+    read = _read(engine, None, devices, entities, until_ms, edges_ms)
+    held = held_stretches(joined, entities, devices, edges_ms)
+    mixed = read[_is_mixed(read, entities)]
+    if len(mixed):
+        ids = mixed["device_id"].unique().tolist()
+        cut = _cut_into_hours(edges_ms, set(mixed["hour_ms"]))
+        again = devices.loc[ids]
+        read, held = (frame[~frame["device_id"].isin(ids)] for frame in (read, held))
+        read = pd.concat([read, _read(engine, ids, again, entities, until_ms, cut)], ignore_index=True)
+        held = pd.concat([held, held_stretches(joined, entities, again, cut)], ignore_index=True)
+    hours = _with_energy(read, devices)
+    shares = share_out(hours, held, work, edges_ms, output_weight_ratio)
+    return DeviceHours(tuple(edges_ms), devices, hours, shares, work)
+
+
+def _cut_into_hours(edges_ms: Sequence[int], begins_ms: set[int]) -> list[int]:
+    """The same edges, and every hour within the stretches that begin at some of them."""
+    cut = [
+        at_ms
+        for begin_ms, end_ms in pairwise(edges_ms)
+        for at_ms in range(begin_ms, end_ms, MS_PER_HOUR if begin_ms in begins_ms else end_ms - begin_ms)
+    ]
+    return [*cut, edges_ms[-1]]
 
 
 def _devices(entities: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
@@ -99,52 +145,74 @@ def _devices(entities: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _there(
-    devices: pd.DataFrame, entities: pd.DataFrame, until_ms: Mapping[int, int], start_ms: int, end_ms: int
+def _read(
+    engine: Store,
+    ids: Sequence[int] | None,
+    devices: pd.DataFrame,
+    entities: pd.DataFrame,
+    until_ms: Mapping[int, int],
+    edges_ms: Sequence[int],
 ) -> pd.DataFrame:
-    """A row for every hour from a device's first sign of life to its last; silent hours between them count."""
+    """A row for every stretch in which a device existed, with what its accounts and its host's say of it.
+
+    Returns:
+        device_id, hour_ms, there_ratio, width_hours, host, ``_READ`` and package_joules.
+    """
+    there = _there(devices, entities, until_ms, np.asarray(edges_ms, dtype="int64"))
+    cards = _accounts(engine, "accelerator", ids, edges_ms).rename(columns={"entity_id": "device_id"})
+    found = there.merge(cards[["device_id", "hour_ms", *_READ]], "left", ["device_id", "hour_ms"])
+    packages = _packages(_accounts(engine, "cpu", None, edges_ms), entities)
+    return found.merge(packages, "left", ["host", "hour_ms"])
+
+
+def _accounts(engine: Store, family: str, ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
+    found = queries.accounts(engine, family, ids, edges_ms)
+    return found.assign(hour_ms=queries.epoch_ms(found["bucket_at"]))
+
+
+def _there(
+    devices: pd.DataFrame, entities: pd.DataFrame, until_ms: Mapping[int, int], edges_ms: NDArray[np.int64]
+) -> pd.DataFrame:
+    """A row for every stretch from a device's first sign of life to its last; silent ones between them count."""
     first = queries.epoch_ms(entities.loc[devices.index, "first_seen_at"]).to_numpy()
     last = np.array([until_ms.get(int(i), 0) for i in devices.index], dtype="int64")
-    hours = np.arange(start_ms, end_ms, MS_PER_HOUR)
-    begins = np.maximum(first[:, None], hours[None, :])
-    ends = np.minimum(last[:, None], hours[None, :] + MS_PER_HOUR)
+    begins = np.maximum(first[:, None], edges_ms[None, :-1])
+    ends = np.minimum(last[:, None], edges_ms[None, 1:])
     there = np.clip(ends - begins, 0, None) / MS_PER_HOUR
-    device, hour = np.nonzero(there)
+    device, stretch = np.nonzero(there)
     return pd.DataFrame(
         {
             "device_id": devices.index.to_numpy()[device],
-            "hour_ms": hours[hour],
-            "there_ratio": there[device, hour],
+            "hour_ms": edges_ms[stretch],
+            "there_ratio": there[device, stretch],
+            "width_hours": (np.diff(edges_ms) // MS_PER_HOUR)[stretch],
+            "host": devices["host"].to_numpy()[device],
         }
     )
 
 
 def _packages(cpu: pd.DataFrame, entities: pd.DataFrame) -> pd.DataFrame:
-    """Energy of all CPU packages of a host by hour; known where that of each socket is."""
-    if cpu.empty:
-        return pd.DataFrame(columns=["host", "hour_ms", "package_joules"])
-    by_hour = cpu.assign(host=entities.loc[cpu["entity_id"], "host"].to_numpy(), hour_ms=_hour_ms(cpu))
-    sums = by_hour.groupby(["host", "hour_ms"])["energy_joules"].agg(lambda joules: joules.sum(skipna=False))
-    return sums.rename("package_joules").reset_index()
+    """Energy of all CPU packages of a host by stretch; known where that of each socket is."""
+    hosts = entities.loc[cpu["entity_id"], "host"].to_numpy()
+    sums = cpu.groupby([hosts, "hour_ms"])["energy_joules"].sum(skipna=False)
+    return sums.rename("package_joules").rename_axis(["host", "hour_ms"]).reset_index()
 
 
-def _hour_ms(frame: pd.DataFrame) -> pd.Series[Any]:
-    return queries.epoch_ms(frame["bucket_at"])
+def _is_mixed(read: pd.DataFrame, entities: pd.DataFrame) -> pd.Series[bool]:
+    """Rows of several hours that may not be alike, so that what holds of each need not hold of their sum."""
+    seconds = read["width_hours"] * _SECONDS
+    mixed = read["there_ratio"] < read["width_hours"]
+    for name in ("energy_seconds", "observed_seconds"):
+        # A gap this short leaves every hour of the stretch seen as good as whole.
+        mixed |= (read[name] > 0) & (seconds - read[name] > (1 - ENOUGH_COVERAGE) * _SECONDS)
+    sliced = entities["parent_key"].dropna()
+    in_slices = entities.index[entities["key"].isin(sliced)]
+    mixed |= read["package_joules"].notna() | read["device_id"].isin(in_slices)
+    return mixed & (read["width_hours"] > 1)
 
 
-def _with_energy(
-    hours: pd.DataFrame, devices: pd.DataFrame, accelerator: pd.DataFrame, packages: pd.DataFrame
-) -> pd.DataFrame:
+def _with_energy(found: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     """Energy per device and hour: as observed; over gaps within an hour that was mostly observed, at its mean power."""
-    columns = ["energy_joules", "energy_seconds", "active_joules", "active_seconds", "observed_seconds"]
-    if accelerator.empty:
-        read = pd.DataFrame(columns=["device_id", "hour_ms", *columns]).astype(dict.fromkeys(columns, "float64"))
-    else:
-        read = accelerator.assign(device_id=accelerator["entity_id"], hour_ms=_hour_ms(accelerator))
-        read = read[["device_id", "hour_ms", *columns]]
-    found = hours.merge(read, "left", ["device_id", "hour_ms"])
-    found["host"] = devices.loc[found["device_id"], "host"].to_numpy()
-    found = found.merge(packages, "left", ["host", "hour_ms"])
     is_card = (devices["family"] == "accelerator").loc[found["device_id"]].to_numpy()
     seconds = found["there_ratio"] * _SECONDS
     covered = (found["energy_seconds"].fillna(0.0) / seconds).clip(upper=1.0)
@@ -164,91 +232,9 @@ def _with_energy(
     found["active_ratio"] = (
         (found["active_seconds"].fillna(0.0) / seconds).clip(upper=1.0).where(found["observed_seconds"] > 0)
     )
-    return found[
-        [
-            "device_id",
-            "hour_ms",
-            "there_ratio",
-            "covered_ratio",
-            "active_ratio",
-            "energy_joules",
-            "active_joules",
-            "idle_joules",
-            "is_filled",
-        ]
-    ]
+    return found.drop(columns=["width_hours", "host", "energy_seconds", "observed_seconds", "package_joules"])
 
 
 def _work(deployment: pd.DataFrame) -> pd.DataFrame:
     columns = ["prompt_tokens", "cached_prompt_tokens", "generation_tokens", "succeeded_requests"]
-    if deployment.empty:
-        keys = {"deployment_id": "int64", "hour_ms": "int64"}
-        return pd.DataFrame(columns=[*keys, *columns]).astype(keys | dict.fromkeys(columns, "float64"))
-    return deployment.assign(deployment_id=deployment["entity_id"], hour_ms=_hour_ms(deployment))[
-        ["deployment_id", "hour_ms", *columns]
-    ]
-
-
-def _held(
-    joined: pd.DataFrame, entities: pd.DataFrame, devices: pd.DataFrame, start_ms: int, end_ms: int
-) -> pd.DataFrame:
-    """A row for every stretch within one hour in which a deployment held a device, and the part of it that it held."""
-    parents = entities.loc[entities["family"] == "accelerator", ["key", "parent_key"]]
-    cards = pd.Series(parents.index, index=parents["key"])
-    itself = pd.Series(devices.index, index=devices.index)
-    target = joined["target_id"].map(parents["parent_key"].map(cards)).fillna(joined["target_id"].map(itself))
-    slices = parents["parent_key"].value_counts()
-    part = joined["target_id"].map(parents["parent_key"].map(1.0 / slices)).fillna(1.0)
-    begins = queries.epoch_ms(joined["valid_from_at"]).clip(lower=start_ms)
-    ends = queries.epoch_ms(joined["valid_to_at"].fillna(pd.Timestamp(end_ms, unit="ms", tz="UTC"))).clip(upper=end_ms)
-    known = (target.notna() & (ends > begins)).to_numpy()
-    begin, end = begins.to_numpy()[known], ends.to_numpy()[known]
-    first = begin // MS_PER_HOUR
-    count = -(-end // MS_PER_HOUR) - first
-    row = np.repeat(np.arange(len(count)), count)
-    hour_ms = (first[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)) * MS_PER_HOUR
-    return pd.DataFrame(
-        {
-            "device_id": target.to_numpy()[known][row].astype("int64"),
-            "hour_ms": hour_ms,
-            "deployment_id": joined["deployment_id"].to_numpy()[known][row],
-            "part": part.to_numpy()[known][row],
-            "begin_ms": np.maximum(begin[row], hour_ms),
-            "end_ms": np.minimum(end[row], hour_ms + MS_PER_HOUR),
-        }
-    )
-
-
-def _shares(hours: pd.DataFrame, held: pd.DataFrame, work: pd.DataFrame, output_weight_ratio: float) -> pd.DataFrame:
-    """Who answers for which part of a device's hour: who held it, by weighted tokens where several did at once."""
-    held = held.merge(hours[["device_id", "hour_ms", "there_ratio"]], on=["device_id", "hour_ms"])
-    uncached = (work["prompt_tokens"].fillna(0.0) - work["cached_prompt_tokens"].fillna(0.0)).clip(lower=0.0)
-    weight = uncached + output_weight_ratio * work["generation_tokens"].fillna(0.0)  # cost.weighted_tokens
-    held = held.merge(work[["deployment_id", "hour_ms"]].assign(weight=weight), "left", ["deployment_id", "hour_ms"])
-    held["share"] = _parts(held) / held["there_ratio"].to_numpy() / MS_PER_HOUR
-    owned = held.groupby(["device_id", "hour_ms", "deployment_id"])["share"].sum().reset_index()
-    total = owned.groupby(["device_id", "hour_ms"])["share"].transform("sum")
-    owned["share"] = owned["share"] / total.clip(lower=1.0)  # it may have been held before its first sign of life
-    free = hours[["device_id", "hour_ms"]].merge(
-        owned.groupby(["device_id", "hour_ms"])["share"].sum().reset_index(), "left", ["device_id", "hour_ms"]
-    )
-    free["share"] = 1.0 - free["share"].fillna(0.0)
-    free["deployment_id"] = IDLE_ID
-    return pd.concat([owned, free[free["share"] > _NOTHING]], ignore_index=True)
-
-
-def _parts(held: pd.DataFrame) -> NDArray[np.float64]:
-    """Time (ms) of a device's hour that each row answers for; rows that overlap share by weight, else alike."""
-    parts = ((held["end_ms"] - held["begin_ms"]) * held["part"]).to_numpy(dtype="float64", copy=True)
-    shared = held[held.duplicated(["device_id", "hour_ms"], keep=False) & (held["part"] == 1.0)]
-    for _, rows in shared.groupby(["device_id", "hour_ms"]):
-        begin, end = rows["begin_ms"].to_numpy(), rows["end_ms"].to_numpy()
-        weight = rows["weight"].fillna(0.0).to_numpy()
-        answers = np.zeros(len(rows))
-        cuts = np.unique(np.concatenate((begin, end)))
-        for cut, after in pairwise(cuts):
-            there = (begin <= cut) & (end >= after)
-            if there.any():
-                answers[there] += (after - cut) * np.asarray(shares(weight[there].tolist()))
-        parts[held.index.get_indexer(rows.index)] = answers
-    return parts
+    return deployment.rename(columns={"entity_id": "deployment_id"})[["deployment_id", "hour_ms", *columns]]

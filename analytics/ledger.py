@@ -7,8 +7,9 @@ electricity while active, electricity while idle, and overhead.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,12 +22,13 @@ from analytics.formulas.commitment import HOURS_PER_MONTH
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import MS_PER_HOUR, Span, local
 from analytics.formulas.tariff import Tariff, pieces
+from core.language import _
 from core.settings import Settings
 from core.units import JOULES_PER_KWH
 
 LINES = ("hardware_usd", "electricity_active_usd", "electricity_idle_usd", "overhead_usd")
 ENERGIES = ("active_kwh", "idle_kwh")
-NO_PRICE, NO_TARIFF, NO_ENERGY = "no hardware price", "no electricity price", "no energy reading"
+NO_PRICE, NO_TARIFF, NO_ENERGY = _("no hardware price"), _("no electricity price"), _("no energy reading")
 
 Floats = NDArray[np.float64]
 Key = Literal["site", "host", "vendor", "model", "name"]
@@ -75,10 +77,29 @@ class _Priced(NamedTuple):
     usd_per_hour: float
     electricity_on_top: bool
     reason: str
-    pue_ratio: float
-    tariff: Tariff | None
     is_estimated: bool
     sources: tuple[str, ...]
+
+
+class _Electricity(NamedTuple):
+    """What holds at a site from one change of prices to the next, and the mean price of each of its hours."""
+
+    price: prices.ElectricityPrice | None
+    begin_ms: int
+    usd_per_kwh: Floats  # NaN: unknown
+
+
+def flat_edges(settings: Settings, start_ms: int, end_ms: int) -> list[int]:
+    """Whole hours (Unix ms) from one to the next of which no price of any site changes, both ends among them."""
+    cuts = [start_ms, *prices.price_cuts(settings, start_ms, end_ms), end_ms]
+    for span in map(Span, cuts, cuts[1:]):
+        for place in (settings.site, *settings.site.other):
+            price = prices.tariff_at(settings, prices.SiteFound("", place), span.start_ms)
+            if price is not None and price.tariff is not None and len(price.tariff.bands) > 1:
+                cuts = [*cuts, *(piece.span.start_ms for piece in pieces(price.tariff, span))]
+    # An hour in which a price changes stands alone: it has the mean.
+    hours = {edge for at_ms in cuts for edge in (at_ms // MS_PER_HOUR, -(-at_ms // MS_PER_HOUR))}
+    return [hour * MS_PER_HOUR for hour in sorted(hours)]
 
 
 def ledger(of: DeviceHours, settings: Settings) -> Ledger:
@@ -91,15 +112,22 @@ def ledger(of: DeviceHours, settings: Settings) -> Ledger:
     on_top, estimated = np.ones(len(hours), "bool"), np.zeros(len(hours), "bool")
     reasons = np.full(len(hours), "", dtype=object)
     sources: dict[str, None] = {}
-    devices = of.devices.to_dict("index")
-    stretches: Any = hours.groupby([hours["device_id"], stretch]).indices
-    for (device_id, number), these in stretches.items():
-        priced = _price(settings, devices[device_id], edges[number])
-        per_hour[these], pue[these], on_top[these] = priced.usd_per_hour, priced.pue_ratio, priced.electricity_on_top
+    kinds, kind_of = _kinds(of.devices)
+    sites = [prices.site_of(settings, str(kind["host"])) for kind in kinds]
+    electricity = {
+        (site.key, number): _electricity(settings, site, Span(*span))
+        for site in dict.fromkeys(sites)
+        for number, span in enumerate(pairwise(edges))
+    }
+    stretches: Any = hours.groupby([kind_of.loc[hours["device_id"]].to_numpy(), stretch]).indices
+    for (kind, number), these in stretches.items():
+        power = electricity[sites[kind].key, number]
+        priced = _price(settings, kinds[kind], edges[number], power.price)
+        per_hour[these], on_top[these] = priced.usd_per_hour, priced.electricity_on_top
         reasons[these], estimated[these] = priced.reason, priced.is_estimated
+        pue[these] = sites[kind].place.pue_ratio or 1.0
         sources |= dict.fromkeys(priced.sources)
-        if priced.tariff is not None:
-            tariff[these] = _usd_per_kwh(priced.tariff, hour_ms[these])
+        tariff[these] = power.usd_per_kwh[(hour_ms[these] - power.begin_ms) // MS_PER_HOUR]
     kwh = {name: hours[f"{name}_joules"].to_numpy() / JOULES_PER_KWH * pue for name in ("active", "idle")}
     rows = hours[["device_id", "hour_ms", "there_ratio", "covered_ratio"]].assign(
         **{f"{name}_kwh": used for name, used in kwh.items()},
@@ -108,20 +136,34 @@ def ledger(of: DeviceHours, settings: Settings) -> Ledger:
         reason=_reasons(reasons, on_top, tariff, hours),
         is_estimated=estimated | hours["is_filled"].to_numpy(),
     )
-    by_hour = _overhead(settings, of.start_ms, of.end_ms)
-    rows["overhead_usd"] = _shared_out(rows, by_hour, of.start_ms)
+    rows["overhead_usd"] = _shared_out(rows, of, settings) if settings.cost.overhead else 0.0
     sources |= {f"settings: cost.overhead.{number}": None for number in range(len(settings.cost.overhead))}
-    sites = [prices.site_of(settings, host).place.name for host in of.devices["host"]]
-    return Ledger(of, rows, of.devices.assign(site=sites), tuple(sources))
+    names = np.array([site.place.name for site in sites], dtype=object)
+    return Ledger(of, rows, of.devices.assign(site=names[kind_of.loc[of.devices.index]]), tuple(sources))
 
 
-def _price(settings: Settings, device: Mapping[Hashable, Any], at_ms: int) -> _Priced:
+def _kinds(devices: pd.DataFrame) -> tuple[list[dict[Hashable, Any]], pd.Series[int]]:
+    """Devices that have the same price at any time, one for all of them; and the number of that one by device_id."""
+    what, ordered = ["family", "host", "model", "host_parts"], devices.sort_index()
+    return ordered.drop_duplicates(what)[what].to_dict("records"), ordered.groupby(what, sort=False).ngroup()
+
+
+def _electricity(settings: Settings, site: prices.SiteFound, span: Span) -> _Electricity:
+    begin, end = span.start_ms // MS_PER_HOUR, -(-span.end_ms // MS_PER_HOUR)
+    price = prices.tariff_at(settings, site, span.start_ms)
+    by_hour = np.full(end - begin, np.nan)
+    if price is not None and price.tariff is not None:
+        by_hour = _usd_per_kwh(price.tariff, begin * MS_PER_HOUR, end - begin)
+    return _Electricity(price, begin * MS_PER_HOUR, by_hour)
+
+
+def _price(
+    settings: Settings, device: Mapping[Hashable, Any], at_ms: int, electricity: prices.ElectricityPrice | None
+) -> _Priced:
     """The device's own price with its part of the host's, and its electricity."""
     host, is_card = str(device["host"]), device["family"] == "accelerator"
     own = prices.hourly_price(settings, "accelerator", str(device["model"]), host, at_ms) if is_card else None
     around = prices.hourly_price(settings, "host", host, host, at_ms)
-    site = prices.site_of(settings, host)
-    electricity = prices.tariff_at(settings, site, at_ms)
     known = [(price, part) for price, part in ((own, 1.0), (around, 1 / int(device["host_parts"]))) if price]
     usd = [np.nan if price.usd_per_hour is None else price.usd_per_hour * part for price, part in known]
     on_top = known[0][0].electricity_on_top if known else True
@@ -135,25 +177,20 @@ def _price(settings: Settings, device: Mapping[Hashable, Any], at_ms: int) -> _P
         usd_per_hour=sum(usd) if usd else np.nan,
         electricity_on_top=on_top,
         reason=reason,
-        pue_ratio=site.place.pue_ratio or 1.0,
-        tariff=None if electricity is None else electricity.tariff,
         is_estimated=on_top and electricity is not None and electricity.quality is Quality.ESTIMATED,
         sources=tuple(used),
     )
 
 
-def _usd_per_kwh(tariff: Tariff, hour_ms: NDArray[np.int64]) -> Floats:
-    """Mean price of each hour, weighted by the seconds that its bands hold."""
-    if len(tariff.bands) == 1:
-        return np.full(len(hour_ms), tariff.bands[0].usd_per_kwh)
-    first, last = int(hour_ms.min()), int(hour_ms.max()) + MS_PER_HOUR
-    mean = np.zeros((last - first) // MS_PER_HOUR)
-    for span, band in pieces(tariff, Span(first, last)):
-        for number in range((span.start_ms - first) // MS_PER_HOUR, -(-(span.end_ms - first) // MS_PER_HOUR)):
-            begin_ms = first + number * MS_PER_HOUR
-            inside = min(span.end_ms, begin_ms + MS_PER_HOUR) - max(span.start_ms, begin_ms)
+def _usd_per_kwh(tariff: Tariff, begin_ms: int, hours: int) -> Floats:
+    """Mean price of each hour from one on, weighted by the seconds that its bands hold."""
+    mean = np.zeros(hours)
+    for span, band in pieces(tariff, Span(begin_ms, begin_ms + hours * MS_PER_HOUR)):
+        for number in range((span.start_ms - begin_ms) // MS_PER_HOUR, -(-(span.end_ms - begin_ms) // MS_PER_HOUR)):
+            at_ms = begin_ms + number * MS_PER_HOUR
+            inside = min(span.end_ms, at_ms + MS_PER_HOUR) - max(span.start_ms, at_ms)
             mean[number] += band.usd_per_kwh * inside / MS_PER_HOUR
-    return mean[(hour_ms - first) // MS_PER_HOUR]
+    return mean
 
 
 def _reasons(
@@ -180,55 +217,70 @@ def _overhead(settings: Settings, start_ms: int, end_ms: int) -> Floats:
     return per_hour[stretch]
 
 
-def _shared_out(rows: pd.DataFrame, by_hour: Floats, start_ms: int) -> Floats:
-    """Overhead of each hour by what devices cost directly in it; alike where that is not known.
+def _shared_out(rows: pd.DataFrame, of: DeviceHours, settings: Settings) -> Floats:
+    """Overhead of each stretch by what devices cost directly in it; alike where that is not known.
 
     An hour in which no device was there has nobody to carry it and is in no bill.
     """
     direct = rows["hardware_usd"] + rows["electricity_active_usd"].fillna(0) + rows["electricity_idle_usd"].fillna(0)
-    by = rows["hour_ms"]
+    by = np.searchsorted(of.edges_ms, rows["hour_ms"], side="right") - 1
     is_known = direct.notna().groupby(by).transform("all") & (direct.groupby(by).transform("sum") > 0)
     weight = direct.where(is_known, rows["there_ratio"])
-    number = (by.to_numpy(dtype="int64") - start_ms) // MS_PER_HOUR
-    return np.asarray(weight / weight.groupby(by).transform("sum") * by_hour[number])
+    begins = (rows["hour_ms"].to_numpy() - of.start_ms) // MS_PER_HOUR
+    ends = begins + np.ceil(rows["there_ratio"].to_numpy()).astype("int64")
+    by_hour = _overhead(settings, of.start_ms, of.end_ms)
+    come = np.bincount(begins, minlength=len(by_hour) + 1) - np.bincount(ends, minlength=len(by_hour) + 1)
+    carried = np.where(np.cumsum(come)[:-1] > 0, by_hour, 0.0)
+    by_stretch = np.add.reduceat(carried, (np.array(of.edges_ms[:-1]) - of.start_ms) // MS_PER_HOUR)
+    return np.asarray(weight / weight.groupby(by).transform("sum") * by_stretch[by])
 
 
 def bill(of: Ledger) -> Bill:
     """The whole window."""
-    return _bill(of.rows.assign(part=1.0), of.devices)
+    return _bill(of.rows, np.ones(len(of.rows)), of.devices)
 
 
 def bills(of: Ledger, key: Key) -> dict[str, Bill]:
     """A bill for each site, host, vendor, model or device."""
     names = of.devices[key].reindex(of.rows["device_id"]).to_numpy()
-    return {str(name): _bill(rows.assign(part=1.0), of.devices) for name, rows in of.rows.groupby(names)}
+    return {str(name): _bill(rows, np.ones(len(rows)), of.devices) for name, rows in of.rows.groupby(names)}
 
 
 def deployment_bills(of: Ledger) -> dict[int, Bill]:
     """A bill for each deployment, by the hours it held devices; ``IDLE_ID`` has what nobody held."""
-    parts = of.of.shares.rename(columns={"share": "part"}).merge(of.rows, on=["device_id", "hour_ms"])
-    return {int(str(i)): _bill(rows, of.devices) for i, rows in parts.groupby("deployment_id")}
+    parts = of.of.shares.merge(of.rows, on=["device_id", "hour_ms"]).groupby("deployment_id")
+    return {int(str(i)): _bill(rows, rows["share"].to_numpy(), of.devices) for i, rows in parts}
 
 
-def _bill(rows: pd.DataFrame, devices: pd.DataFrame) -> Bill:
-    """Sum rows, each counted by its ``part``. Energy that was not seen is left out, and ``covered_ratio`` tells."""
-    part = rows["part"]
-    there = part * rows["there_ratio"]
-    unread = rows["active_kwh"].isna()
-    never = unread.groupby(rows["device_id"]).transform("all")
-    skipped = unread & ~never
+def claimed_bill(of: Ledger, rows: NDArray[np.integer[Any]], parts: Floats, lines: Collection[str]) -> Bill:
+    """Parts (0 to 1) of some rows, of which other lines than those named cost nothing."""
+    these = of.rows.iloc[rows]
+    return _bill(these.assign(**dict.fromkeys(set(LINES).difference(lines), 0.0)), parts, of.devices)
+
+
+def _bill(rows: pd.DataFrame, part: Floats, devices: pd.DataFrame) -> Bill:
+    """Sum rows, each counted by its part. Energy that was not seen is left out, and ``covered_ratio`` tells."""
+    there = part * rows["there_ratio"].to_numpy()
+    unread = rows["active_kwh"].isna().to_numpy()
+    number, ids = pd.factorize(rows["device_id"].to_numpy())
+    never = (np.bincount(number, ~unread, len(ids)) == 0)[number]
     sums: dict[str, float | None] = {}
     for name in (*ENERGIES, *LINES):
-        amounts = part * (rows[name] if name in ("hardware_usd", "overhead_usd") else rows[name].where(~skipped, 0.0))
-        sums[name] = None if amounts.isna().any() else float(amounts.sum())
-    lacking = rows.loc[(rows["reason"] != "") & ((rows["reason"] != NO_ENERGY) | never), ["device_id", "reason"]]
-    missing = sorted({(_called(devices.loc[i]), str(reason)) for i, reason in set(map(tuple, lacking.to_numpy()))})
+        amounts = rows[name].to_numpy()
+        if name not in ("hardware_usd", "overhead_usd"):
+            amounts = np.where(unread & ~never, 0.0, amounts)
+        usd = float((part * amounts).sum())
+        sums[name] = None if np.isnan(usd) else usd
+    reasons = rows["reason"].to_numpy()
+    lacking = (reasons != "") & ((reasons != NO_ENERGY) | never)
+    found = set(zip(number[lacking].tolist(), reasons[lacking].tolist(), strict=True))
+    missing = sorted((_called(devices.loc[ids[i]]), str(reason)) for i, reason in found)
     estimated = bool(rows["is_estimated"].any())
     return Bill(
         **sums,
-        covered_ratio=float((there * rows["covered_ratio"]).sum() / there.sum()) if there.sum() else 0.0,
+        covered_ratio=float((there * rows["covered_ratio"].to_numpy()).sum() / there.sum()) if there.sum() else 0.0,
         quality=Quality.MISSING if missing else Quality.ESTIMATED if estimated else Quality.DERIVED,
-        missing=tuple(missing),
+        missing=tuple(dict.fromkeys(missing)),
     )
 
 

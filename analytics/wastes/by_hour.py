@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,10 +58,13 @@ def trough(of: Hours, open_rows: Rows) -> Iterator[Claim]:
 
 def idle_power(of: Hours, open_rows: Rows) -> Iterator[Claim]:
     """Hosts of whose energy too much was drawn while idle. Needs energy readings and a tariff on top of the rent."""
-    for host, rows in of.rows[open_rows].groupby("host"):
-        idle_kwh, active_kwh = rows["idle_kwh"].sum(), rows["active_kwh"].sum()
+    idle, active = of.rows["idle_kwh"].to_numpy(), of.rows["active_kwh"].to_numpy()
+    by_host: Any = of.rows.groupby("host").indices
+    for host, found in by_host.items():
+        rows = found[open_rows[found]]
+        idle_kwh, active_kwh = np.nansum(idle[rows]), np.nansum(active[rows])
         if idle_kwh > IDLE_ENERGY_RATIO * (idle_kwh + active_kwh):
-            these = np.flatnonzero(open_rows & (of.rows["host"] == host) & (of.rows["idle_kwh"] > 0))
+            these = rows[idle[rows] > 0]
             yield Claim(
                 kind=Kind.IDLE_POWER,
                 what=str(host),

@@ -14,7 +14,7 @@ import numpy as np
 from analytics.formulas.energy import Quality
 from analytics.formulas.unknown import total
 from analytics.formulas.wastes import saving_usd, unused_commitment_usd
-from analytics.ledger import LINES, Bill, Ledger, bill
+from analytics.ledger import Ledger, claimed_bill
 from analytics.wastes import by_hour
 from analytics.wastes.by_deployment import Case, cases, deployments
 from analytics.wastes.hours import Hours, hours, read_states, stretches
@@ -45,7 +45,7 @@ def find_wastes(engine: Store, of: Ledger, settings: Settings, commitments: Sequ
         commitments: contracts, what part of each was used, and what it costs over the window.
     """
     there = deployments(engine)
-    states = read_states(engine, of.of.start_ms, of.of.end_ms)
+    states = read_states(engine, of.of)
     return wastes(hours(of, states, there["model"], settings), cases(engine, of, settings, there), commitments)
 
 
@@ -87,8 +87,8 @@ def _priced(of: Hours, claim: Claim) -> Waste | None:
     """A claim as a waste; none if it has no hours, or nothing was paid for them."""
     if not len(claim.rows):
         return None
-    found = _bill(of.of, claim)
-    cost, cash = (total(one.total_usd, -claim.less_usd) for one in (found, _bill(of.cash, claim)))
+    found, cash_of = (claimed_bill(one, claim.rows, claim.parts, claim.lines) for one in (of.of, of.cash))
+    cost, cash = (total(one.total_usd, -claim.less_usd) for one in (found, cash_of))
     if cost is not None and cost <= 0:
         return None
     rows = of.rows.iloc[claim.rows]
@@ -110,13 +110,6 @@ def _priced(of: Hours, claim: Claim) -> Waste | None:
         quality=Quality.MISSING if cost is None else estimated,
         reason="; ".join(f"{what}: {why}" for what, why in found.missing) if cost is None else "",
     )
-
-
-def _bill(of: Ledger, claim: Claim) -> Bill:
-    """What the claimed parts of the claimed lines cost."""
-    rows = of.rows.iloc[claim.rows]
-    parts = {line: rows[line] * claim.parts if line in claim.lines else 0.0 for line in LINES}
-    return bill(replace(of, rows=rows.assign(**parts)))
 
 
 def _commitment(one: Commitment) -> Waste | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analytics import prices
-from analytics.device_hours import IDLE_ID
+from analytics.device_hours import IDLE_ID, STATE_SECONDS, DeviceHours
 from analytics.formulas.energy import LEAST_COVERAGE
 from analytics.formulas.local_time import MS_PER_HOUR
 from analytics.formulas.states import State
@@ -20,8 +20,6 @@ from core.prices import OwnedPrice
 from core.settings import Settings
 from storage import queries
 from storage.engine import Store
-
-_HELD = ["active_seconds", "parked_seconds", "free_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +45,13 @@ class Hours:
     models: pd.Series[str]
 
 
-def read_states(engine: Store, start_ms: int, end_ms: int) -> pd.DataFrame:
+def read_states(engine: Store, of: DeviceHours) -> pd.DataFrame:
     """Seconds in each state by device_id and hour_ms, from as long before a window as an idle device takes to count."""
-    edges = range(start_ms - LONG_IDLE_HOURS * MS_PER_HOUR, end_ms + 1, MS_PER_HOUR)
-    found = queries.accounts(engine, "accelerator", None, edges)
-    found = found.assign(device_id=found["entity_id"], hour_ms=queries.epoch_ms(found["bucket_at"]))
-    return found[["device_id", "hour_ms", *_HELD]]
+    edges = range(of.start_ms - LONG_IDLE_HOURS * MS_PER_HOUR, of.start_ms + 1, MS_PER_HOUR)
+    before = queries.accounts(engine, "accelerator", None, edges)
+    before = before.assign(device_id=before["entity_id"], hour_ms=queries.epoch_ms(before["bucket_at"]))
+    columns = ["device_id", "hour_ms", *STATE_SECONDS]
+    return pd.concat([before[columns], of.hours[columns]], ignore_index=True)
 
 
 def hours(of: Ledger, states: pd.DataFrame, models: pd.Series[str], settings: Settings) -> Hours:
@@ -80,14 +79,14 @@ def hours(of: Ledger, states: pd.DataFrame, models: pd.Series[str], settings: Se
 def _idle(states: pd.DataFrame) -> pd.DataFrame:
     """What share of each hour a device worked, and how long it has not."""
     states = states.sort_values(["device_id", "hour_ms"], ignore_index=True)
-    active, parked, free = (states[name].fillna(0.0) for name in _HELD)
+    active, parked, free = (states[name].fillna(0.0) for name in STATE_SECONDS)
     seen = active + parked + free
     enough = seen >= LEAST_COVERAGE * MS_PER_HOUR / 1000
     idle_as = np.where(free > parked, State.FREE.value, State.PARKED.value)
     states["used_ratio"] = (active / seen).where(enough)
     states["idle_as"] = np.where(enough & (active == 0), idle_as, "")
     states["idle_hours"] = stretch_lengths(states, states["idle_as"])
-    return states.drop(columns=_HELD)
+    return states.drop(columns=list(STATE_SECONDS))
 
 
 def stretch_lengths(rows: pd.DataFrame, same: pd.Series[Any] | None = None) -> Integers:
@@ -111,10 +110,10 @@ def _stretch_numbers(rows: pd.DataFrame, same: pd.Series[Any] | None = None) -> 
 def stretches(rows: pd.DataFrame) -> tuple[Stretch, ...]:
     """Hours of devices as stretches of time."""
     rows = rows.sort_values(["device_id", "hour_ms"])
-    by_stretch = rows.groupby(_stretch_numbers(rows))
-    ends = by_stretch["hour_ms"].max() + MS_PER_HOUR
-    firsts = by_stretch[["device_id", "hour_ms"]].min()
-    return tuple(map(Stretch, firsts["device_id"].tolist(), firsts["hour_ms"].tolist(), ends.tolist()))
+    device, hour_ms = rows["device_id"].to_numpy(), rows["hour_ms"].to_numpy()
+    ends = (np.diff(device) != 0) | (np.diff(hour_ms) != MS_PER_HOUR)
+    first, last = np.flatnonzero(np.append(True, ends)), np.flatnonzero(np.append(ends, True))
+    return tuple(map(Stretch, device[first].tolist(), hour_ms[first].tolist(), (hour_ms[last] + MS_PER_HOUR).tolist()))
 
 
 def _with_place(rows: pd.DataFrame, of: Ledger, settings: Settings) -> pd.DataFrame:
@@ -123,8 +122,11 @@ def _with_place(rows: pd.DataFrame, of: Ledger, settings: Settings) -> pd.DataFr
     local_day, local_hour, valley = (np.full(len(rows), np.nan) for _ in range(3))
     edges = [of.of.start_ms, *prices.price_cuts(settings, of.of.start_ms, of.of.end_ms)]
     stretch = np.searchsorted(edges, rows["hour_ms"], side="right") - 1
-    for host, indices in rows.groupby("host").indices.items():
-        site = prices.site_of(settings, str(host))
+    site_of_host = {host: prices.site_of(settings, str(host)) for host in rows["host"].unique()}
+    sites = {site.key: site for site in site_of_host.values()}
+    keys = rows["host"].map({host: site.key for host, site in site_of_host.items()})
+    for key, indices in rows.groupby(keys).indices.items():
+        site = sites[str(key)]
         there = at.iloc[indices].dt.tz_convert(site.place.zone)
         local_day[indices] = there.dt.tz_localize(None).dt.floor("D").astype("int64")
         local_hour[indices] = there.dt.hour

@@ -8,16 +8,16 @@ from analytics.wastes.waste import Kind, Waste
 from analytics.weekly.summary import Action, Effort
 
 EFFORTS: Mapping[Kind, Effort] = {
-    Kind.PARKED: Effort("S", 0.5, 2, "cold_start"),
-    Kind.FREE: Effort("M", 2, 8, "none"),
-    Kind.SPARE_REPLICA: Effort("S", 0.5, 2, "peaks"),
-    Kind.TROUGH: Effort("M", 2, 8, "cold_start"),
-    Kind.LOW_CACHE: Effort("M", 4, 16, "none"),
-    Kind.WRONG_TIER: Effort("L", 16, 40, "other_path"),
-    Kind.COMMITMENT: Effort("M", 2, 8, "none"),
-    Kind.IDLE_POWER: Effort("S", 0.5, 2, "wake_up"),
-    Kind.ERRORS: Effort("M", 4, 16, "none"),
-    Kind.DEAR_HOURS: Effort("M", 2, 8, "later"),
+    Kind.PARKED: Effort("S", 0.5, 2.0, "cold_start"),
+    Kind.FREE: Effort("M", 2.0, 8.0, "none"),
+    Kind.SPARE_REPLICA: Effort("S", 0.5, 2.0, "peaks"),
+    Kind.TROUGH: Effort("M", 2.0, 8.0, "cold_start"),
+    Kind.LOW_CACHE: Effort("M", 4.0, 16.0, "none"),
+    Kind.WRONG_TIER: Effort("L", 16.0, 40.0, "other_path"),
+    Kind.COMMITMENT: Effort("M", 2.0, 8.0, "none"),
+    Kind.IDLE_POWER: Effort("S", 0.5, 2.0, "wake_up"),
+    Kind.ERRORS: Effort("M", 4.0, 16.0, "none"),
+    Kind.DEAR_HOURS: Effort("M", 2.0, 8.0, "later"),
 }
 """Project rule; nobody measured them."""
 

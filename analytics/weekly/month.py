@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from analytics.device_hours import device_hours, whole_hours
+from analytics import commitments
+from analytics.device_hours import whole_hours
 from analytics.formulas.energy import Quality
 from analytics.formulas.forecast import month_end_usd
 from analytics.formulas.local_time import MIDNIGHT, Span, instant_ms, local
-from analytics.ledger import ledger
 from analytics.weekly.figure import Value
-from analytics.weekly.history import Read, daily, monday_ms
+from analytics.weekly.history import Read, daily, days_since_ms
 from analytics.weekly.reasons import Reason, Why
 from analytics.weekly.summary import Day
+from analytics.weekly.week import totals
 from core.settings import Settings
 from storage.engine import Store
 
 _DAY_HOURS = 24
 
 
-def days_of_month(engine: Store, settings: Settings, now: Read, before: Sequence[Read | None]) -> list[Day]:
+def days_of_month(
+    engine: Store, settings: Settings, now: Read, before: Sequence[Read | None], accounted: Mapping[int, int]
+) -> list[Day]:
     """Days of the month in which the week ends, and of the week before, as far as anything was there."""
-    zone = settings.site.zone
-    first = instant_ms(local(now.week.span.end_ms - 1, zone).date().replace(day=1), MIDNIGHT, zone)
-    since_ms = min(first, monday_ms(now.week, settings, 1))
+    since_ms = days_since_ms(now.week, settings)
     days: list[Day] = []
     for one in before:
         if one is None or one.week.span.end_ms <= since_ms:
@@ -32,9 +33,9 @@ def days_of_month(engine: Store, settings: Settings, now: Read, before: Sequence
         if one.week.is_whole:
             days += one.days
         else:  # only the hours that are compared were read
-            hours = whole_hours(*one.week.span)
-            of = device_hours(engine, *hours, settings.cost.output_weight_ratio)
-            days += daily(ledger(of, settings), settings)
+            hours = Span(*whole_hours(*one.week.span))
+            cuts_ms = (day.start_ms for day in commitments.days(hours, settings))
+            days += daily(totals(engine, settings, hours, accounted, cuts_ms), settings)
     return [*days, *now.days]
 
 

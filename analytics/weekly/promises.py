@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from analytics.formulas.energy import Quality
 from analytics.formulas.objectives import Between
 from analytics.objectives import kept, objective_of
@@ -46,7 +44,7 @@ def attainments(engine: Store, settings: Settings, start_ms: int, end_ms: int) -
         found.append(
             Attainment(
                 model=str(model),
-                target_ratio=min((one.target_ratio for one in of.promises), default=np.nan),
+                target_ratio=objective.target_ratio,
                 attained=of.attained,
                 requests=requests,
             )

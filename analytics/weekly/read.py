@@ -15,7 +15,7 @@ from analytics.weekly import actions, against, contracts, follow, history, kept,
 from analytics.weekly.reasons import why_of
 from analytics.weekly.summary import Assumptions, DataQuality, Exchange, WeeklySummary
 from analytics.weekly.values import energy_scope
-from analytics.weekly.week import Week, read_week, week_span
+from analytics.weekly.week import Week, hourly, hours_so_far, week_of, week_span
 from core.settings import Settings
 from storage import queries
 from storage.engine import Store
@@ -37,15 +37,17 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
         ValueError: the year has no such week.
     """
     span = week_span(year, week, settings)
-    begun_ms, accounted_ms = begun_ms_of(engine), max(queries.accounted_until(engine).values(), default=None)
+    accounted = queries.accounted_until(engine)
+    begun_ms, accounted_ms = begun_ms_of(engine), max(accounted.values(), default=None)
     until_ms = span.end_ms if now_ms >= span.end_ms else min(now_ms, accounted_ms or span.start_ms)
-    found, priced = read_week(engine, settings, year, week, until_ms)
-    now = history.read(engine, settings, found, priced, begun_ms)
-    before = list(history.weeks_before(engine, settings, found, begun_ms))
+    priced = hourly(engine, settings, hours_so_far(span, until_ms), accounted)
+    found = week_of(engine, settings, span, priced)
+    now = history.read(engine, settings, found, priced, history.daily(priced, settings), begun_ms)
+    before = list(history.weeks_before(engine, settings, found, begun_ms, accounted))
     wastes = find_wastes(engine, priced, settings, [contracts.commitment(one) for one in now.standings])
     rows = tuple(payers.rows(engine, priced))
     values = dict(now.values)
-    known_days = month.days_of_month(engine, settings, now, before)
+    known_days = month.days_of_month(engine, settings, now, before, accounted)
     values["month_end_usd"] = month.month_end(settings, found.span, known_days)
     tariff_changes = against.tariff_changes(settings, Span(history.monday_ms(found, settings, 1), span.end_ms))
     last = before[-1] if before and before[-1] is not None and before[-1].was_there and not tariff_changes else None

@@ -6,22 +6,23 @@ is not over, or not accounted for to its end, has the hours so far.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analytics import prices
-from analytics.device_hours import IDLE_ID, DeviceHours, device_hours, whole_hours
+from analytics.device_hours import IDLE_ID, DeviceHours, device_stretches, whole_hours
 from analytics.formulas import change
 from analytics.formulas.carbon import operational_grams
 from analytics.formulas.cost import usd_per_million
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
 from analytics.formulas.latency import LEAST_FOR_P99
-from analytics.formulas.local_time import Span, iso_week
+from analytics.formulas.local_time import MS_PER_HOUR, Span, iso_week, local
 from analytics.formulas.unknown import per, total
 from analytics.latency import quantiles
-from analytics.ledger import Bill, Ledger, bill, deployment_bills, ledger
+from analytics.ledger import ENERGIES, Bill, Ledger, bill, flat_edges, ledger
 from analytics.serving import are_gateways
 from analytics.weekly.promises import Attainment, attainments
 from core.readings import Latency
@@ -39,7 +40,6 @@ class Week:
     hours: float
     is_whole: bool
     bill: Bill
-    idle: Bill | None
     output_tokens: float | None
     prompt_tokens: float | None
     cached_prompt_tokens: float | None
@@ -104,40 +104,54 @@ def week_span(year: int, week: int, settings: Settings) -> Span:
     return iso_week(year, week, settings.site.zone)
 
 
-def read_week(engine: Store, settings: Settings, year: int, week: int, until_ms: int) -> tuple[Week, Ledger]:
-    """The figures of a week up to an instant, and the ledger that they are from."""
-    span = week_span(year, week, settings)
-    start_ms, end_ms = whole_hours(span.start_ms, min(span.end_ms, max(until_ms, span.start_ms)))
-    of = device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio)
-    priced = ledger(of, settings)
+def hours_so_far(week: Span, until_ms: int) -> Span:
+    """The whole hours of a week up to an instant."""
+    return Span(*whole_hours(week.start_ms, min(week.end_ms, max(until_ms, week.start_ms))))
+
+
+def hourly(engine: Store, settings: Settings, hours: Span, accounted: Mapping[int, int]) -> Ledger:
+    """The ledger of whole hours; ``accounted`` is ``queries.accounted_until``."""
+    return _ledger(engine, settings, range(hours.start_ms, hours.end_ms + 1, MS_PER_HOUR), accounted)
+
+
+def totals(
+    engine: Store, settings: Settings, hours: Span, accounted: Mapping[int, int], cuts_ms: Iterable[int] = ()
+) -> Ledger:
+    """The same where only totals are wanted, between cuts as well: several hours as one, and soon read."""
+    return _ledger(engine, settings, sorted({*flat_edges(settings, *hours), *cuts_ms}), accounted)
+
+
+def _ledger(engine: Store, settings: Settings, edges_ms: Sequence[int], accounted: Mapping[int, int]) -> Ledger:
+    return ledger(device_stretches(engine, edges_ms, accounted, settings.cost.output_weight_ratio), settings)
+
+
+def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> Week:
+    """The figures of a week, or of its first hours, whose ledger this is."""
+    of = priced.of
     cards = of.devices.index[of.devices["family"] == "accelerator"]
     hours, shares = (frame[frame["device_id"].isin(cards)] for frame in (of.hours, of.shares))
     held = shares[shares["deployment_id"] != IDLE_ID].merge(hours, on=["device_id", "hour_ms"])
     seen = hours["active_ratio"].notna()
     grams, source = _carbon(priced, settings)
     ids = _servers(engine)
-    return (
-        Week(
-            name=f"{year}-W{week:02}",
-            span=span,
-            hours=(end_ms - start_ms) / 3_600_000,
-            is_whole=end_ms == whole_hours(span.start_ms, span.end_ms)[1],
-            bill=bill(priced),
-            idle=deployment_bills(priced).get(IDLE_ID),
-            output_tokens=_sum(of, "generation_tokens", ids),
-            prompt_tokens=_sum(of, "prompt_tokens", ids),
-            cached_prompt_tokens=_sum(of, "cached_prompt_tokens", ids),
-            requests=_sum(of, "succeeded_requests", ids),
-            ttft_p95_seconds=_p95(engine, ids, Latency.TTFT, start_ms, end_ms),
-            tpot_p95_seconds=_p95(engine, ids, Latency.TPOT, start_ms, end_ms),
-            available_gpu_hours=float(hours["there_ratio"].sum()),
-            allocated_gpu_hours=float((held["share"] * held["there_ratio"]).sum()),
-            used_gpu_hours=float((hours["active_ratio"] * hours["there_ratio"])[seen].sum()) if seen.any() else None,
-            operational_grams=grams,
-            grid_source=source,
-            attainments=tuple(attainments(engine, settings, start_ms, end_ms)),
-        ),
-        priced,
+    return Week(
+        name=f"{local(span.start_ms, settings.site.zone):%G-W%V}",
+        span=span,
+        hours=Span(of.start_ms, of.end_ms).hours,
+        is_whole=of.end_ms == whole_hours(*span)[1],
+        bill=bill(priced),
+        output_tokens=_sum(of, "generation_tokens", ids),
+        prompt_tokens=_sum(of, "prompt_tokens", ids),
+        cached_prompt_tokens=_sum(of, "cached_prompt_tokens", ids),
+        requests=_sum(of, "succeeded_requests", ids),
+        ttft_p95_seconds=_p95(engine, ids, Latency.TTFT, of.start_ms, of.end_ms),
+        tpot_p95_seconds=_p95(engine, ids, Latency.TPOT, of.start_ms, of.end_ms),
+        available_gpu_hours=float(hours["there_ratio"].sum()),
+        allocated_gpu_hours=float((held["share"] * held["there_ratio"]).sum()),
+        used_gpu_hours=float((hours["active_ratio"] * hours["there_ratio"])[seen].sum()) if seen.any() else None,
+        operational_grams=grams,
+        grid_source=source,
+        attainments=tuple(attainments(engine, settings, of.start_ms, of.end_ms)),
     )
 
 
@@ -162,12 +176,12 @@ def _p95(engine: Store, ids: list[int], kind: Latency, start_ms: int, end_ms: in
 
 def _carbon(priced: Ledger, settings: Settings) -> tuple[float | None, str]:
     """Operational emissions (g CO2e) by the grid factor of each site; unknown where one has none."""
-    rows = priced.rows.assign(host=priced.devices["host"].reindex(priced.rows["device_id"]).to_numpy())
+    hosts = priced.devices["host"].reindex(priced.rows["device_id"]).to_numpy()
+    used = priced.rows[list(ENERGIES)].sum(axis=1, min_count=1).groupby(hosts).sum(min_count=1)
     grams: list[float | None] = []
     sources: dict[str, None] = {}
-    for host, of in rows.groupby("host"):
+    for host, kwh in used.items():
         factor = prices.grid_factor(prices.site_of(settings, str(host)))
-        kwh = of[["active_kwh", "idle_kwh"]].sum(min_count=1).sum(min_count=1)
         grams.append(operational_grams(None if np.isnan(kwh) else float(kwh), factor.grams_per_kwh if factor else None))
         sources |= {factor.source: None} if factor else {}
     return total(*grams) if grams else None, "; ".join(sources)

@@ -176,7 +176,7 @@ def test_the_trend_is_at_each_hours_price_and_adds_up_to_the_bill(store: Store):
     assert whole["joules_per_output_token"].tolist() == pytest.approx([50.0])
     (cost,) = costs_of_hours.deployment_costs(store.reader, changing, of)
     assert cost.total_usd == pytest.approx(3.2)
-    assert ("changes of prices", "1 in the window") in {(term.name, term.value) for term in cost.terms}
+    assert ("changes of prices", "1 in the window") in {(str(term.name), str(term.value)) for term in cost.terms}
 
 
 def test_the_terms_tell_every_input(store: Store):

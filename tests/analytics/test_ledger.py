@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from analytics.device_hours import IDLE_ID, DeviceHours, device_hours, whole_hours
+from analytics.device_hours import IDLE_ID, DeviceHours, device_hours, device_stretches, whole_hours
 from analytics.formulas.energy import Quality
 from analytics.ledger import (
+    ENERGIES,
     LINES,
     NO_ENERGY,
     NO_PRICE,
@@ -22,6 +25,7 @@ from analytics.ledger import (
     bill,
     bills,
     deployment_bills,
+    flat_edges,
     ledger,
 )
 from core.readings import AcceleratorSample, Assignment, CpuSample, DeploymentSample, Entity, Reading
@@ -110,8 +114,27 @@ def kept(store: Store, *readings: Reading, hours: float = 2) -> None:
 
 
 def priced(store: Store, the_settings: Settings, first: int = 0, last: int = 2) -> Ledger:
-    window = (BEGIN_MS + first * HOUR_MS, BEGIN_MS + last * HOUR_MS)
-    return ledger(device_hours(store.reader, *window, the_settings.cost.output_weight_ratio), the_settings)
+    """The ledger of some hours, whose totals are the same when several of them are read as one."""
+    window, weight = (BEGIN_MS + first * HOUR_MS, BEGIN_MS + last * HOUR_MS), the_settings.cost.output_weight_ratio
+    found = ledger(device_hours(store.reader, *window, weight), the_settings)
+    edges_ms, accounted = flat_edges(the_settings, *window), queries.accounted_until(store.reader)
+    few = ledger(device_stretches(store.reader, edges_ms, accounted, weight), the_settings)
+    assert totals(few) == pytest.approx(totals(found), nan_ok=True)
+    assert (bill(few).quality, bill(few).missing) == (bill(found).quality, bill(found).missing)
+    return found
+
+
+def totals(of: Ledger) -> dict[str, float]:
+    held = of.of.shares[of.of.shares["deployment_id"] != IDLE_ID].merge(of.rows, on=["device_id", "hour_ms"])
+    lines = {line: getattr(bill(of), line) for line in (*LINES, *ENERGIES, "covered_ratio")}
+    known = {line: math.nan if amount is None else amount for line, amount in lines.items()}
+    return known | {
+        "there": of.rows["there_ratio"].sum(),
+        "held": (held["share"] * held["there_ratio"]).sum(),
+        "active": (of.of.hours["active_ratio"] * of.of.hours["there_ratio"]).sum(),
+        "not active": ((1 - of.of.hours["active_ratio"]) * of.of.hours["there_ratio"]).sum(),
+        "tokens": of.of.work["generation_tokens"].sum(),
+    }
 
 
 def ids(store: Store) -> dict[str, int]:
@@ -321,6 +344,62 @@ def test_windows_add_up_and_so_do_groups(store: Store):
 
 
 prices = st.floats(0, 1e4)
+
+
+def begins(hour: float, *readings: Reading) -> list[Reading]:
+    """The same, first seen later."""
+    at_ms = BEGIN_MS + round(hour * HOUR_MS)
+    return [replace(one, observed_at_ms=at_ms) if isinstance(one, Entity) else one for one in readings]
+
+
+def package(*watts: float) -> list[Reading]:
+    """CPUs of the host with another power in each hour."""
+    joules = [sum(watts[: s // 3600]) * 3600 + watts[min(s // 3600, len(watts) - 1)] * (s % 3600) for s in seconds(6)]
+    return [
+        Entity(observed_at_ms=BEGIN_MS, family="cpu", key="box/package-0", host="box"),
+        *(
+            CpuSample(key="box/package-0", observed_at_ms=BEGIN_MS + s * 1000, energy_joules_total=used)
+            for s, used in zip(seconds(6), joules, strict=True)
+        ),
+    ]
+
+
+SLICES = [
+    Entity(observed_at_ms=BEGIN_MS, family="accelerator", key=f"0/{n}", host="box", parent_key="0", labels={})
+    for n in (1, 2)
+]
+WORKS_AT_FIRST = [
+    replace(one, utilization_ratio=0.0 if one.observed_at_ms > BEGIN_MS + HOUR_MS else 0.9)
+    if isinstance(one, AcceleratorSample)
+    else one
+    for one in card("0", 6)
+]
+LOST_POWER = [
+    replace(one, energy_joules_total=None, power_watts=None if 60 <= number % 360 < 100 else 500.0)
+    if isinstance(one, AcceleratorSample)
+    else one
+    for number, one in enumerate(card("0", 6))
+]
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        pytest.param([*WORKS_AT_FIRST, *package(300.0, 10.0, 10.0, 10.0, 10.0, 10.0)], id="the host's CPUs"),
+        pytest.param([*WORKS_AT_FIRST, *card("1", at=[*seconds(0.7), *seconds(3, begin=3)])], id="nobody looked"),
+        pytest.param(LOST_POWER, id="no power was read"),
+        pytest.param([*card("0"), *begins(4.5, *card("1", at=seconds(1, begin=7)))], id="not there yet"),
+        pytest.param(
+            [*card("0", 6), *SLICES, *(one for name in "abc" for one in served(name, 6)), runs_on("a", "0/1")]
+            + [runs_on(name, "0/1", hour=4) for name in "bc"],
+            id="a slice that many hold",
+        ),
+    ],
+)
+def test_hours_that_are_not_alike_are_not_read_as_one(store: Store, readings: list[Reading]):
+    kept(store, *readings, hours=8)
+    overhead = {"overhead": [{"name": "n", "per_month": 730.0}]}
+    assert bill(priced(store, settings(OWNED, HOST, cost=overhead, usd_per_kwh=0.2), 0, 6)).hardware_usd
 
 
 @examples(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

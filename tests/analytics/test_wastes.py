@@ -376,7 +376,8 @@ def fleets(draw: st.DrawFn) -> tuple[DeviceHours, pd.DataFrame]:
         for holder in pair
     ]
     shares = pd.concat(parts).groupby(["device_id", "hour_ms", "deployment_id"])["share"].sum().reset_index()
-    return DeviceHours(BEGIN_MS, BEGIN_MS + HOURS * MS_PER_HOUR, names, hourly, shares, pd.DataFrame()), states
+    edges = range(BEGIN_MS, BEGIN_MS + HOURS * MS_PER_HOUR + 1, MS_PER_HOUR)
+    return DeviceHours(tuple(edges), names, hourly, shares, pd.DataFrame()), states
 
 
 def owned(waste: Waste) -> list[tuple[int, int]]:

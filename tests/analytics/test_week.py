@@ -6,27 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics.commitments import days
+from analytics.formulas.local_time import Span
 from analytics.weekly.against import is_clear, usual_change
-from analytics.weekly.week import Week, read_week
-from core.readings import (
-    Reading,
-)
+from analytics.weekly.history import daily
+from analytics.weekly.week import Week, hourly, hours_so_far, totals, week_of, week_span
+from core.readings import AcceleratorSample, Reading
 from core.settings import Settings
-from tests.analytics.weeks import (
-    HOUR_MS,
-    MONDAY_MS,
-    account,
-    fleet,
-    settings,
-)
+from storage import queries
+from tests.analytics.weeks import HOUR_MS, MONDAY_MS, OWNED, SITE, account, fleet, settings
 from tests.conftest import Store
 
 
+def span_and_hours(the_settings: Settings, hours: int) -> tuple[Span, Span]:
+    whole = week_span(2026, 40, the_settings)
+    return whole, hours_so_far(whole, MONDAY_MS + hours * HOUR_MS)
+
+
 def week(store: Store, the_settings: Settings, *readings: Reading, hours: int = 168, until: int | None = None) -> Week:
-    end_ms = MONDAY_MS + hours * HOUR_MS
-    account(store, end_ms, *readings)
-    until_ms = end_ms if until is None else MONDAY_MS + until * HOUR_MS
-    return read_week(store.reader, the_settings, 2026, 40, until_ms)[0]
+    account(store, MONDAY_MS + hours * HOUR_MS, *readings)
+    whole, so_far = span_and_hours(the_settings, hours if until is None else until)
+    accounted = queries.accounted_until(store.reader)
+    return week_of(store.reader, the_settings, whole, hourly(store.reader, the_settings, so_far, accounted))
 
 
 def test_a_week_of_known_truth(store: Store):
@@ -41,8 +42,6 @@ def test_a_week_of_known_truth(store: Store):
     assert found.requests == pytest.approx(84 * 360, rel=0.01)
     assert (found.available_gpu_hours, found.allocated_gpu_hours) == (pytest.approx(336), pytest.approx(168))
     assert found.used_gpu_hours == pytest.approx(84, rel=0.03)
-    assert found.idle is not None
-    assert found.idle.hardware_usd == pytest.approx(168)
     assert found.ttft_p95_seconds == pytest.approx(0.3)
     assert found.tpot_p95_seconds is None
     assert found.usd_per_million_output_tokens == pytest.approx((336 + 0.1 * (found.kwh or 0)) / 3.024, rel=0.01)
@@ -80,14 +79,45 @@ def test_without_prices_energy_stands_and_money_is_unknown(store: Store):
 
 def test_a_week_without_data_says_nothing(store: Store):
     found = week(store, settings())
-    assert (found.output_tokens, found.requests, found.used_gpu_hours, found.idle) == (None, None, None, None)
+    assert (found.output_tokens, found.requests, found.used_gpu_hours) == (None, None, None)
     assert found.usd_per_million_output_tokens is None
     assert found.available_gpu_hours == 0
 
 
-def test_a_week_that_a_year_lacks_is_refused(store: Store):
+def test_a_week_that_a_year_lacks_is_refused():
     with pytest.raises(ValueError, match="week"):
-        read_week(store.reader, settings(), 2025, 53, 0)
+        week_span(2025, 53, settings())
+
+
+DEAR_EVENINGS = [
+    {"begins": "18:30", "ends": "22:00", "per_kwh": 0.3},
+    {"begins": "22:00", "ends": "18:30", "per_kwh": 0.1},
+]
+TWO_PRICES = [{**OWNED, "valid_to": "2026-09-30"}, {**OWNED, "capex": 70_080.0, "valid_from": "2026-09-30"}]
+
+
+def test_totals_of_many_hours_at_once_are_those_of_each(store: Store):
+    site = {**SITE, "usd_per_kwh": None, "tariff": [{"band": DEAR_EVENINGS}]}
+    book = settings({"hardware": TWO_PRICES, "overhead": [{"name": "people", "per_month": 1000.0}]}, site)
+    unseen = range(MONDAY_MS + 100 * HOUR_MS, MONDAY_MS + 102 * HOUR_MS)
+    seen = (
+        one for one in fleet(60, begin=80) if not isinstance(one, AcceleratorSample) or one.observed_at_ms not in unseen
+    )
+    account(store, MONDAY_MS + 150 * HOUR_MS, *fleet(40, begin=3), *seen)
+    whole, hours = span_and_hours(book, 168)
+    accounted = queries.accounted_until(store.reader)
+    cuts_ms = [day.start_ms for day in days(hours, book)]
+    every = hourly(store.reader, book, hours, accounted)
+    few = totals(store.reader, book, hours, accounted, cuts_ms)
+    assert len(few.rows) < len(every.rows)
+    one, other = (week_of(store.reader, book, whole, of) for of in (every, few))
+    for name in ("hardware_usd", "overhead_usd", "total_usd", "active_kwh", "idle_kwh", "covered_ratio"):
+        assert getattr(other.bill, name) == pytest.approx(getattr(one.bill, name)), name
+    for name in ("available_gpu_hours", "allocated_gpu_hours", "used_gpu_hours", "output_tokens", "operational_grams"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name)), name
+    assert [day.bill and day.bill.total_usd for day in daily(few, book)] == [
+        pytest.approx(day.bill.total_usd) if day.bill else None for day in daily(every, book)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import iso_week
 from analytics.wastes.waste import Kind
 from analytics.weekly import Reason, WeeklySummary, weekly_summary
+from analytics.weekly.kept import from_text, to_text
 from core.readings import (
     AcceleratorSample,
     Entity,
@@ -187,3 +189,18 @@ def test_amounts_can_be_read_in_a_currency_that_has_a_rate(store: Store):
     rate = {"currency": "CLP", "on": "2026-09-01", "per_usd": 900.0}
     assert summary(store, settings({**BOOK, "currency": "CLP", "rate": [rate]})).exchange.per_usd == 900.0
     assert weekly_summary(store.reader, settings({**BOOK, "currency": "CLP"}), 2026, 40, 0).exchange.per_usd is None
+
+
+@pytest.mark.parametrize(
+    ("cost", "hours"),
+    [({**BOOK, "contract": [ENDED]}, WEEK), (BOOK, 40), ({**IN_PESOS, "currency": "CLP"}, WEEK), ({}, WEEK), (BOOK, 0)],
+)
+def test_a_summary_is_the_same_after_it_was_kept_as_json(store: Store, cost: dict[str, Any], hours: int):
+    readings = fleet(hours + 170, begin=-WEEK) if hours else ()
+    found = summary(store, settings(cost, serving=PROMISED), *readings)
+    wastes = tuple(replace(waste, stretches=()) for waste in found.wastes)
+    actions = tuple(one._replace(waste=replace(one.waste, stretches=())) for one in found.actions)
+    kept = replace(found, wastes=wastes, actions=actions)
+    again = from_text(to_text(kept))
+    assert again == kept
+    assert repr(again) == repr(kept)  # types too: equal are also 1 and 1.0, an enum and its text
