@@ -41,7 +41,8 @@ _WRITING = (
     "foreign_keys=ON",
     f"busy_timeout={BUSY_TIMEOUT_MS}",
 )
-_READING = ("query_only=ON", f"mmap_size={MMAP_BYTES}", f"busy_timeout={BUSY_TIMEOUT_MS}")
+_READING = ("query_only=ON", f"busy_timeout={BUSY_TIMEOUT_MS}")
+_MAPPED = (*_READING, f"mmap_size={MMAP_BYTES}")
 
 _CONNECTING = {
     "application_name": "vatio",
@@ -109,11 +110,16 @@ def _limit_waiting(connection: Any, _record: object) -> None:  # noqa: ANN401  a
         connection.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
 
 
-def reader_engine(address: Address) -> Engine:
+def reader_engine(address: Address, *, mapped: bool = True) -> Engine:
     """The engine of everything that shows data: it cannot change a byte.
 
     Each connection sees the store as it was at its first question, so that one answer never
     holds the same sample as a row and in a block, or in neither.
+
+    Args:
+        address: of the store.
+        mapped: whether a SQLite file is mapped into memory: what stays and asks often gains by it, a command that reads
+            much once only grows.
 
     Raises:
         StoreError: there is no database yet. Of PostgreSQL that is known when the engine is used, and raised then.
@@ -129,7 +135,7 @@ def reader_engine(address: Address) -> Engine:
         return engine.execution_options(postgresql_readonly=True)
     if not address.exists():
         raise StoreError(f"no database at {address}: start the collector daemon (make run) and wait for its first tick")
-    return _sqlite_engine(address, "rw", _READING, "BEGIN")
+    return _sqlite_engine(address, "rw", _MAPPED if mapped else _READING, "BEGIN")
 
 
 def cannot_be_used(address: Address, reason: BaseException) -> StoreError:

@@ -60,7 +60,7 @@ def reading(address: Address, place: str, *, any_revision: bool = False) -> Iter
     Raises:
         StoreError: one line that says why it cannot be read.
     """
-    engine = reader_engine(address)
+    engine = reader_engine(address, mapped=False)
     try:
         with engine.connect() as connection:
             trouble = revision_trouble(connection)

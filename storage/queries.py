@@ -352,14 +352,11 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
 
 def accounted_until(engine: Engine) -> dict[int, int]:
     """End of the last hour that each entity has an account of (Unix ms), by entity_id."""
-    table = schema.account.c
-    statement = (
-        select(table.entity_id, (func.max(table.start_ms) + HOUR_MS).label("until_ms"))
-        .where(table.hours == 1)
-        .group_by(table.entity_id)
-    )
+    table, entity_id = schema.account.c, schema.entity.c.entity_id
+    last = select(func.max(table.start_ms)).where(table.hours == 1, table.entity_id == entity_id).scalar_subquery()
     with engine.connect() as connection:
-        return {int(row.entity_id): int(row.until_ms) for row in connection.execute(statement)}
+        found = connection.execute(select(entity_id, last.label("start_ms"))).all()
+    return {row.entity_id: row.start_ms + HOUR_MS for row in found if row.start_ms is not None}
 
 
 def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:

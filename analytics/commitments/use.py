@@ -34,7 +34,7 @@ from analytics.device_hours import IDLE_ID, DeviceHours, device_hours
 from analytics.formulas.hosted import HostedTokens
 from analytics.formulas.local_time import Span
 from analytics.formulas.unknown import total
-from analytics.ledger import LINES, NO_ENERGY, ledger
+from analytics.ledger import LINES, NO_ENERGY, Ledger, ledger
 from analytics.serving import are_gateways, asks
 from core.prices import Contract
 from core.settings import Settings
@@ -65,7 +65,9 @@ class Use:
     reason: str = ""
 
 
-def uses(engine: Store, settings: Settings, edges_ms: Sequence[int]) -> dict[str, tuple[Use, ...]]:
+def uses(
+    engine: Store, settings: Settings, edges_ms: Sequence[int], priced: Ledger | None = None
+) -> dict[str, tuple[Use, ...]]:
     """What was used of every contract, by its name, between successive edges that lie in its term.
 
     Args:
@@ -73,10 +75,13 @@ def uses(engine: Store, settings: Settings, edges_ms: Sequence[int]) -> dict[str
         settings: with contracts and prices.
         edges_ms: ascending, whole UTC hours (Unix ms). Where a term begins or ends or a price changes, a stretch is
             cut once more.
+        priced: the bill from the first edge to the last, cut at all of these, where it was made already.
     """
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     edges = sorted({*edges_ms, *map(whole_hour, prices.price_cuts(settings, start_ms, end_ms))})
-    seen = _Seen.read(engine, settings, start_ms, end_ms)
+    if priced is None:
+        priced = ledger(device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio), settings)
+    seen = _Seen.read(engine, priced)
     found = {}
     for contract in settings.cost.contract:
         whole = term(contract, settings)
@@ -96,12 +101,12 @@ class _Seen(NamedTuple):
     until_ms: int  # the store's last account
 
     @classmethod
-    def read(cls, engine: Store, settings: Settings, start_ms: int, end_ms: int) -> _Seen:
-        of = device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio)
-        requests = queries.probes(engine, start_ms, end_ms)
+    def read(cls, engine: Store, priced: Ledger) -> _Seen:
+        of = priced.of
+        requests = queries.probes(engine, of.start_ms, of.end_ms)
         return cls(
             of=of,
-            rows=ledger(of, settings).rows,
+            rows=priced.rows,
             entities=queries.entities(engine).set_index("entity_id"),
             requests=requests.assign(hour_ms=queries.epoch_ms(requests["observed_at"])),
             until_ms=max(queries.accounted_until(engine).values(), default=0),

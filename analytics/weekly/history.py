@@ -38,7 +38,7 @@ def read(
     start_ms, end_ms = priced.of.start_ms, priced.of.end_ms
     standings: tuple[Standing, ...] = ()
     if settings.cost.contract and start_ms < end_ms:
-        used = commitments.uses(engine, settings, [start_ms, end_ms])
+        used = commitments.uses(engine, settings, [start_ms, end_ms], priced)
         each = (
             commitments.standing(one, settings, used[one.name], Span(start_ms, end_ms))
             for one in settings.cost.contract
