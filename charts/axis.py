@@ -15,6 +15,7 @@ import altair as alt
 import pandas as pd
 
 from charts import theme
+from core.language import say
 from core.metric import Kind, Metric
 from core.units import unit_of
 
@@ -85,15 +86,18 @@ class Span:
         return alt.X(f"{column}:Q", title=None, scale=alt.Scale(domain=[start, end], nice=False, zero=False), axis=axis)
 
 
-def instant(column: str = "at", title: str = "time") -> alt.Tooltip:
-    """A column that ``Span.wall`` made, as a tooltip shows it."""
-    return alt.Tooltip(f"utcyearmonthdatehoursminutesseconds({column}):T", title=title, format="%Y-%m-%d %H:%M:%S")
+def instant(column: str = "at", title: str | None = None) -> alt.Tooltip:
+    """A column that ``Span.wall`` made, as a tooltip shows it; called "time" where no title is given."""
+    return alt.Tooltip(
+        f"utcyearmonthdatehoursminutesseconds({column}):T", title=title or say("time"), format="%Y-%m-%d %H:%M:%S"
+    )
 
 
 def words_of(column: str) -> str:
-    """A column's name without its unit, as words: ``memory used``."""
+    """A column's name without its unit, as words in the language of the thread: ``memory used``."""
     words = Metric(column, "", Kind.GAUGE, "", (), integer=False).title.partition(" (")[0]
-    return " ".join(_SPELLED.get(word, word) for word in words.split())
+    spelled = " ".join(_SPELLED.get(word, word) for word in words.split())
+    return say(spelled)
 
 
 def scale_for(column: str, values: pd.Series, *, limit: float | None = None, title: str | None = None) -> Scale:
@@ -102,7 +106,7 @@ def scale_for(column: str, values: pd.Series, *, limit: float | None = None, tit
     ends = [float(end) for end in (values.min(), values.max(), limit) if end is not None and not pd.isna(end)] or [0.0]
     factor, symbol = unit.step(max(abs(end) for end in ends))
     words = title or words_of(column)
-    named = f"{words} ({symbol})" if symbol else words
+    named = f"{words} ({say(symbol)})" if symbol else words
     return Scale(factor, named, f",.{max(unit.decimals, 1)}f", min(ends), max(ends))
 
 

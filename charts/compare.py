@@ -6,8 +6,9 @@ import altair as alt
 import pandas as pd
 
 from charts import theme
+from core.language import _, say
 
-SHAPES = {"own": "circle", "hosted": "diamond", "published": "cross"}
+SHAPES = {_("own"): "circle", _("hosted"): "diamond", _("published"): "cross"}
 LABEL_PIXELS = 150
 ROOM = 1.25
 MOST_APART = 30  # times: beyond, the smaller values would lie on the axis
@@ -28,15 +29,15 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
     drawn = drawn.assign(label=drawn["name"].str.rpartition("/")[2])
     kinds = [kind for kind in SHAPES if (drawn["kind"] == kind).any()]
     names = [name for kind in kinds for name in sorted(drawn.loc[drawn["kind"] == kind, "hardware"].unique())]
-    base = alt.Chart(drawn).encode(
+    base = alt.Chart(drawn.assign(kind=drawn["kind"].map(say))).encode(
         x=alt.X("taken:Q", title=title, scale=_scale(drawn["taken"])),
-        y=alt.Y("tokens_per_second:Q", title="output tokens/s per user", scale=_scale(drawn["tokens_per_second"])),
+        y=alt.Y("tokens_per_second:Q", title=say("output tokens/s per user"), scale=_scale(drawn["tokens_per_second"])),
         tooltip=[
-            alt.Tooltip("name:N", title="which"),
-            alt.Tooltip("hardware:N", title="runs on"),
-            alt.Tooltip("tokens_per_second:Q", title="tokens/s per user", format=",.1f"),
+            alt.Tooltip("name:N", title=say("which")),
+            alt.Tooltip("hardware:N", title=say("runs on")),
+            alt.Tooltip("tokens_per_second:Q", title=say("tokens/s per user"), format=",.1f"),
             alt.Tooltip("taken:Q", title=title, format=",.4~f"),
-            alt.Tooltip("conditions:N", title="conditions"),
+            alt.Tooltip("conditions:N", title=say("conditions")),
         ],
     )
     marks = base.mark_point(filled=True, size=130, opacity=1).encode(
@@ -47,7 +48,7 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
         ),
         shape=alt.Shape(
             "kind:N",
-            scale=alt.Scale(domain=kinds, range=[SHAPES[kind] for kind in kinds]),
+            scale=alt.Scale(domain=[say(kind) for kind in kinds], range=[SHAPES[kind] for kind in kinds]),
             legend=alt.Legend(orient="bottom", title=None, symbolFillColor=theme.MISSING) if len(kinds) > 1 else None,
         ),
     )

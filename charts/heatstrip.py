@@ -7,8 +7,9 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant, scale_for, value_scale
+from core.language import _, say
 
-SEEN, UNKNOWN, MISSING = "seen", "not reported", "no sample"
+SEEN, UNKNOWN, MISSING = _("seen"), _("not reported"), _("no sample")
 _STROKE = "M-0.9,0.9L0.9,-0.9"  # one slanted stroke per cell: hatching
 
 
@@ -43,7 +44,7 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
     scale = scale_for(column, cells[column], title=title)
     at = span.wall(cells["bucket_at"])
     drawn = cells.assign(at=at, end=at + step_ms, middle=at + step_ms / 2, value=cells[column] / scale.factor)
-    drawn = drawn[["at", "end", "middle", "series", "value", "state"]]
+    drawn = drawn[["at", "end", "middle", "series", "value", "state"]].assign(said=cells["state"].map(say))
     order = list(dict.fromkeys(cells["series"]))
     rows = alt.Y(
         "series:N",
@@ -52,10 +53,10 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
         axis=alt.Axis(labelLimit=220, labelOverlap=False, grid=False, ticks=False, domain=False),
     )
     tooltip = [
-        instant(title="from"),
-        alt.Tooltip("series:N", title="which"),
+        instant(title=say("from")),
+        alt.Tooltip("series:N", title=say("which")),
         alt.Tooltip("value:Q", title=scale.title, format=scale.format),
-        alt.Tooltip("state:N", title="state"),
+        alt.Tooltip("said:N", title=say("state")),
     ]
     base = alt.Chart(drawn).encode(x=span.axis(), x2="end:Q", y=rows, tooltip=tooltip)
     color = alt.Color(

@@ -13,14 +13,13 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, broken_at_gaps, instant
+from core.language import _, say
 from core.units import show, unit_of
 
-SERIES = {"p50_seconds": "p50", "p95_seconds": "p95", "p99_seconds": "p99", "mean_seconds": "mean"}
+SERIES = {"p50_seconds": "p50", "p95_seconds": "p95", "p99_seconds": "p99", "mean_seconds": _("mean")}
 AT_LEAST = "at least (beyond the highest bucket)"
 _SECONDS = unit_of("x_seconds")
 _LABEL = "datum.value < 1 ? format(datum.value * 1000, '~g') + ' ms' : format(datum.value, '~g') + ' s'"
-_FROM = instant(title="from")
-_TEXT = alt.Tooltip("text:N", title="latency")
 MOST_LABELS = 8
 LEAST_SHARE = 1e-4  # of a step's requests: fainter cells are drawn as this, never left out
 
@@ -36,7 +35,7 @@ def quantile_lines(
         limit_seconds: what is promised, drawn dashed.
         height: px.
     """
-    drawn = _tidy(frame, span)
+    drawn, names = _tidy(frame, span), [say(name) for name in SERIES.values()]
     limit = pd.DataFrame({"seconds": [] if limit_seconds is None else [limit_seconds]}, dtype="float64")
     axis = seconds_axis(pd.concat([drawn["seconds"], limit["seconds"]]))
     base = alt.Chart(drawn).encode(
@@ -44,13 +43,18 @@ def quantile_lines(
         y=axis,
         color=alt.Color(
             "series:N",
-            scale=alt.Scale(domain=list(SERIES.values())),
+            scale=alt.Scale(domain=names),
             legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3),
         ),
-        tooltip=[_FROM, alt.Tooltip("series:N", title="figure"), _TEXT, alt.Tooltip("observations:Q", format=",.0f")],
+        tooltip=[
+            instant(title=say("from")),
+            alt.Tooltip("series:N", title=say("figure")),
+            _text(),
+            alt.Tooltip("observations:Q", title=say("observations"), format=",.0f"),
+        ],
     )
     dashes = alt.StrokeDash(
-        "series:N", scale=alt.Scale(domain=list(SERIES.values()), range=[[1, 0], [1, 0], [1, 0], [4, 3]]), legend=None
+        "series:N", scale=alt.Scale(domain=names, range=[[1, 0], [1, 0], [1, 0], [4, 3]]), legend=None
     )
     lines = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(strokeDash=dashes)
     # A point per value, so that a lone step between two gaps is seen as well.
@@ -60,17 +64,21 @@ def quantile_lines(
     )
     layers = [lines, points]
     if limit_seconds is not None:
-        rule = alt.Chart(limit.assign(text=f"objective: {seconds_text(limit_seconds)}"))
+        rule = alt.Chart(limit.assign(text=say("objective: {limit}", limit=seconds_text(limit_seconds))))
         rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
-        layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title="limit")]))
+        layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title=say("limit"))]))
     return alt.LayerChart(layer=layers, height=height)
+
+
+def _text() -> alt.Tooltip:
+    return alt.Tooltip("text:N", title=say("latency"))
 
 
 def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
     parts = []
     for column, name in SERIES.items():
         at_least = frame.get(column.replace("_seconds", "_at_least"), pd.Series(False, index=frame.index))
-        part = frame[["bucket_at", "observations"]].assign(seconds=frame[column], series=name, at_least=at_least)
+        part = frame[["bucket_at", "observations"]].assign(seconds=frame[column], series=say(name), at_least=at_least)
         parts.append(part)
     tidy = broken_at_gaps(pd.concat(parts), ["seconds", "observations", "at_least"], "series", span)
     beyond = tidy["at_least"].fillna(value=False).astype(bool)
@@ -163,7 +171,7 @@ def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.LayerChart:
                 scale=alt.Scale(type="sqrt", domain=[0, 1]),
                 legend=alt.Legend(
                     orient="top",
-                    title="share of the step's requests",
+                    title=say("share of the step's requests"),
                     format="~%",
                     values=[0.01, 0.1, 0.5, 1],
                     gradientLength=180,
@@ -171,10 +179,10 @@ def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.LayerChart:
                 ),
             ),
             tooltip=[
-                _FROM,
-                alt.Tooltip("bucket:N", title="took"),
-                alt.Tooltip("count:Q", title="requests", format=",.0f"),
-                alt.Tooltip("share:Q", format=".1%"),
+                instant(title=say("from")),
+                alt.Tooltip("bucket:N", title=say("took")),
+                alt.Tooltip("count:Q", title=say("requests"), format=",.0f"),
+                alt.Tooltip("share:Q", title=say("share"), format=".1%"),
             ],
         )
     )
@@ -183,7 +191,7 @@ def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.LayerChart:
 
 def _bucket_name(upper: float, bounds: list[float]) -> str:
     if math.isinf(upper):
-        return f"> {show(bounds[-2], _SECONDS)}" if len(bounds) > 1 else "any"
+        return f"> {show(bounds[-2], _SECONDS)}" if len(bounds) > 1 else say("any")
     return f"≤ {show(upper, _SECONDS)}"
 
 
@@ -196,7 +204,7 @@ def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height
         span: the time shown.
         height: px.
     """
-    names = ["server, p50", "probe, each request"]
+    names = [say("server, p50"), say("probe, each request")]
     line = broken_at_gaps(server.assign(series=names[0]), ["seconds"], "series", span)
     points = probes.rename(columns={"observed_at": "bucket_at"}).assign(series=names[1])
     axis = seconds_axis(pd.concat([line["seconds"], points["seconds"]]))
@@ -217,7 +225,7 @@ def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height
                 x=span.axis(),
                 y=axis,
                 color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=alt.Legend(orient="top", title=None)),
-                tooltip=[_FROM, alt.Tooltip("series:N", title="clock"), _TEXT],
+                tooltip=[instant(title=say("from")), alt.Tooltip("series:N", title=say("clock")), _text()],
             )
         )
     return alt.LayerChart(layer=layers, height=height)

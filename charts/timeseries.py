@@ -7,8 +7,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_scale
-
-_TIME = instant()
+from core.language import _, say
 
 
 def over_time(
@@ -42,7 +41,7 @@ def over_time(
         x=span.axis(),
         y=alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale)),
         color=series_color(drawn),
-        tooltip=[_TIME, alt.Tooltip("series:N", title="series"), _number("value", scale.title, scale)],
+        tooltip=[instant(), alt.Tooltip("series:N", title=say("series")), _number("value", scale.title, scale)],
     )
     chart = _layered([base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)], limit, scale)
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
@@ -65,7 +64,7 @@ def band(
         low=lambda rows: rows[low] / scale.factor,
         high=lambda rows: rows[high] / scale.factor,
     )[["at", "value", "low", "high"]]
-    tooltip = [_TIME, *(_number(name, title, scale) for name, title in _BAND_WORDS.items())]
+    tooltip = [instant(), *(_number(name, say(words), scale) for name, words in _BAND_WORDS.items())]
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
     base = alt.Chart(drawn).encode(x=span.axis(), tooltip=tooltip)
     between = base.mark_area(opacity=theme.BAND_OPACITY).encode(y=alt.Y("low:Q", title=scale.title), y2="high:Q")
@@ -75,7 +74,7 @@ def band(
 
 _LEGEND_COLUMNS = 3
 _HAIR = pd.Timedelta(milliseconds=1)
-_BAND_WORDS = {"value": "mean", "low": "lowest", "high": "highest"}
+_BAND_WORDS = {"value": _("mean"), "low": _("lowest"), "high": _("highest")}
 
 
 def spread(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -133,7 +132,7 @@ def stack(
             y=alt.Y("bottom:Q", title=scale.title, scale=value_scale(column, scale)),
             y2="top:Q",
             color=series_color(drawn),
-            tooltip=[_TIME, alt.Tooltip("series:N", title="part"), _number("value", scale.title, scale)],
+            tooltip=[instant(), alt.Tooltip("series:N", title=say("part")), _number("value", scale.title, scale)],
         )
     )
     return area, scale

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from core.language import _, say, spoken
 from core.units import show, unit_of
 from pages.ops import sources
 from pages.shared import loaders, words
+from pages.shared.columns import number
 from pages.shared.figures import Figure, tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -17,18 +19,18 @@ from pages.shared.tables import table
 from pages.shared.verdict import verdict
 
 TITLES = {
-    "mean_duration_seconds": "mean duration",
-    "ticks_missed": "missed",
-    "last_success_at": "last success",
-    "checked_at": "looked for",
-    "file_bytes": "file",
-    "since_at": "since",
+    "mean_duration_seconds": _("mean duration"),
+    "ticks_missed": _("missed"),
+    "last_success_at": _("last success"),
+    "checked_at": _("looked for"),
+    "file_bytes": _("file"),
+    "since_at": _("since"),
 }
 
 
 def render() -> None:
     """Draw the page."""
-    page("Health", draw)
+    page(_("Health"), draw)
 
 
 def draw(view: View) -> None:
@@ -59,62 +61,80 @@ def _tiles(rows: list[sources.Row], dropped: int, spool: loaders.Spooled, view: 
     tiles(
         [
             Figure(
-                label="Sources delivering",
-                text=f"{well} of {len(here)}" if own else None,
-                help="Of those that are here, in part or in full; what is absent is listed below.",
-                reason="no source was ever started",
+                label=say("Sources delivering"),
+                text=say("{part} of {all}", part=spoken().number(well), all=spoken().number(len(here)))
+                if own
+                else None,
+                help=say("Of those that are here, in part or in full; what is absent is listed below."),
+                reason=say("no source was ever started"),
             ),
             Figure(
-                label="Last tick",
-                text=f"{words.duration(max(view.now_ms - newest, 0) / 1000)} ago" if newest else None,
+                label=say("Last tick"),
+                text=say("{age} ago", age=words.duration(max(view.now_ms - newest, 0) / 1000)) if newest else None,
                 at=pd.Timestamp(newest, unit="ms", tz="UTC") if newest else None,
-                help="When the collector daemon last stored anything: how fresh this dashboard is.",
-                reason="nothing was ever stored",
+                help=say("When the collector daemon last stored anything: how fresh this dashboard is."),
+                reason=say("nothing was ever stored"),
             ),
-            Figure(label="Ticks missed", value=missed if own else None, window=view.words, reason="no ticks"),
             Figure(
-                label="Batches dropped",
+                label=say("Ticks missed"),
+                value=missed if own else None,
+                window=view.words,
+                reason=say("no ticks"),
+            ),
+            Figure(
+                label=say("Batches dropped"),
                 value=float(dropped),
-                window="ever",
-                help="Lost because the store could not be written for too long.",
+                window=say("ever"),
+                help=say("Lost because the store could not be written for too long."),
             ),
             Figure(
-                label="Batches waiting",
+                label=say("Batches waiting"),
                 value=float(spool.waiting),
-                help=f"In the spool ({show(spool.bytes, unit_of('bytes'))}): what the database could not take yet.",
+                help=say(
+                    "In the spool ({size}): what the database could not take yet.",
+                    size=show(spool.bytes, unit_of("file_bytes")),
+                ),
             ),
-            Figure(label="Store", value=float(sizes["file_bytes"].max()), unit=unit_of("file_bytes")),
+            Figure(label=say("Store"), value=float(sizes["file_bytes"].max()), unit=unit_of("file_bytes")),
         ],
         view,
     )
 
 
 def _sources(rows: list[sources.Row], view: View) -> None:
-    st.markdown("##### Sources and targets", help="A source reads one library or protocol; a target is one address.")
+    st.markdown(
+        f"##### {say('Sources and targets')}",
+        help=say("A source reads one library or protocol; a target is one address."),
+    )
     if not rows:
-        no_data("No source has reported yet.", "", "start the collector daemon: make run")
+        no_data(say("No source has reported yet."), "", say("start the collector daemon: make run"))
         return
     order = ["state", "source", "target", "host", "last_success_at", "mean_duration_seconds", "ticks", "failed"]
     order += ["ticks_missed", "error", "reason", "remedy"]
     frame = pd.DataFrame(rows)[order].rename(columns={"error": "last_error"})
     frame["last_error"] = frame["last_error"].where(frame["state"] == sources.FAILED, "")
-    seconds = st.column_config.NumberColumn("Mean duration (s)", format="%.4f")
+    seconds = number(say("Mean duration (s)"), 4)
     table(
         frame,
         view,
         key="health-sources",
         titles=TITLES,
         columns={"mean_duration_seconds": seconds},
+        said=("state",),
     )
-    st.caption(f"Ticks, failures and durations: {view.words}. Reason and remedy: as the last discovery gave them.")
+    st.caption(
+        say(
+            "Ticks, failures and durations: {window}. Reason and remedy: as the last discovery gave them.",
+            window=view.words,
+        )
+    )
     for row in rows:
         if row["reason"] and not row["target"]:
             with st.container(border=True):
-                st.markdown(
-                    f"**{words.plain(row['source'])}**: {row['state']}. {words.plain(row['reason'], limit=500)}"
-                )
+                source, reason = words.plain(row["source"]), words.plain(row["reason"], limit=500)
+                st.markdown(f"**{source}**: {say(row['state'])}. {reason}")
                 if row["remedy"]:
-                    st.caption(f"Remedy: {words.plain(row['remedy'], limit=500)}")
+                    st.caption(say("Remedy: {remedy}", remedy=words.plain(row["remedy"], limit=500)))
 
 
 def _unknown_metrics(view: View) -> None:
@@ -124,30 +144,32 @@ def _unknown_metrics(view: View) -> None:
     if found.empty:
         return
     st.markdown(
-        "##### Unknown metrics",
-        help="A server of a version that is newer or older than what Vatio knows; all else of it is read as ever.",
+        f"##### {say('Unknown metrics')}",
+        help=say("A server of a version that is newer or older than what Vatio knows; all else of it is read as ever."),
     )
     frame = found.rename(columns={"key": "server", "message": "names", "observed_at": "since_at"})
-    table(frame[["severity", "server", "names", "since_at", "host"]], view, key="health-unknown", titles=TITLES)
+    shown = frame[["severity", "server", "names", "since_at", "host"]]
+    table(shown, view, key="health-unknown", titles=TITLES, said=("severity",))
 
 
 def _store(view: View) -> None:
-    st.markdown("##### Store")
+    st.markdown(f"##### {say('Store')}")
     sizes = loaders.store_size()
-    st.caption(f"Samples and range of each family. Database: {words.plain(settings().storage.place, limit=500)}")
+    place = words.plain(settings().storage.place, limit=500)
+    st.caption(say("Samples and range of each family. Database: {place}", place=place))
     table(
         sizes[["table", "rows", "sealed", "first_at", "last_at"]],
         view,
         key="health-store",
-        titles={"first_at": "from", "last_at": "to", "sealed": "samples in blocks"},
+        titles={"first_at": _("from"), "last_at": _("to"), "sealed": _("samples in blocks")},
     )
 
 
 def _spend(view: View) -> None:
-    st.markdown("##### What probes spend", help="A probe that would pass its cap is refused, not sent.")
+    st.markdown(f"##### {say('What probes spend')}", help=say("A probe that would pass its cap is refused, not sent."))
     probes, spent = settings().probe, loaders.probe_spend()
     if not probes and spent.empty:
-        st.caption("No [[probe]] is set, so nothing is spent.")
+        st.caption(say("No [[probe]] is set, so nothing is spent."))
         return
     caps = {probe.name: probe.monthly_cap_usd for probe in probes}
     month = f"{view.now:%Y-%m}"
@@ -157,18 +179,17 @@ def _spend(view: View) -> None:
     frame = frame.assign(cap_usd=frame["endpoint"].map(caps).astype("float64"))
     frame["used_ratio"] = frame["spent_usd"] / frame["cap_usd"].where(frame["cap_usd"] > 0)
     money = {
-        name: st.column_config.NumberColumn(title, format="%.4f")
-        for name, title in (("spent_usd", "Spent (USD)"), ("cap_usd", "Cap (USD)"))
+        name: number(title, 4) for name, title in (("spent_usd", say("Spent (USD)")), ("cap_usd", say("Cap (USD)")))
     }
     table(
         frame.sort_values(["month", "endpoint"], ascending=[False, True]),
         view,
         key="health-spend",
-        titles={"used_ratio": "of the cap"},
+        titles={"used_ratio": _("of the cap")},
         columns=money,
     )
     st.caption(
-        "By endpoint and UTC month; a request without a bill counts with its worst case. No cap: no price is set."
+        say("By endpoint and UTC month; a request without a bill counts with its worst case. No cap: no price is set.")
     )
 
 

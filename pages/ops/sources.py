@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from core.language import _, count, say, spoken
 from core.readings import Outcome, Severity
 from pages.shared import loaders, words
 from pages.shared.filters import View
@@ -14,10 +15,10 @@ from pages.shared.verdict import Finding
 
 Row = dict[Hashable, Any]
 
-WELL, QUIET = "✓ well", "✓ well, nothing to report"
-PARTLY, ABSENT, WAITING = "◐ works in part", "○ not here", "… not ticked yet"
-FAILED, UNAVAILABLE, SILENT = "✕ failed", "✕ not available", "✕ silent"
-BAD = (FAILED, UNAVAILABLE, SILENT)
+WELL, QUIET = _("✓ well"), _("✓ well, nothing to report")
+PARTLY, ABSENT, WAITING = _("◐ works in part"), _("○ not here"), _("… not ticked yet")
+FAILED, UNAVAILABLE, SILENT = _("✕ failed"), _("✕ not available"), _("✕ silent")
+BAD = {FAILED: _("{who} failed"), UNAVAILABLE: _("{who} is not available"), SILENT: _("{who} is silent")}
 WORST_FIRST = (*BAD, PARTLY, WAITING, WELL, QUIET, ABSENT)
 SHORT = 80  # characters of a reason within the verdict
 
@@ -32,7 +33,7 @@ def states(view: View) -> list[Row]:
 
 
 def state(row: Row, view: View) -> str:
-    """A word and a sign. A source that is absent has not failed: there is nothing for it to read."""
+    """A sign and words, to be said. A source that is absent has not failed: there is nothing for it to read."""
     if row["absent"] == 1:
         return ABSENT
     if row["available"] == 0:
@@ -62,10 +63,9 @@ def summary(rows: list[Row]) -> str:
     """``5 of 7 sources well; amd: no amdgpu device``."""
     mine = own(rows)
     others = [row for row in mine if row["state"] not in (WELL, QUIET)]
-    said = "".join(
-        f"; {row['source']}: {words.one_line(row['reason'] or row['state'][2:], limit=SHORT)}" for row in others
-    )
-    return f"{len(mine) - len(others)} of {len(mine)} sources well{said}"
+    well, all_ = spoken().number(len(mine) - len(others)), spoken().number(len(mine))
+    why = (f"{row['source']}: {words.one_line(row['reason'] or say(row['state']), limit=SHORT)}" for row in others)
+    return "; ".join([say("{part} of {all} sources well", part=well, all=all_), *why])
 
 
 def findings(rows: list[Row], dropped: int, waiting: int, clock: pd.DataFrame) -> list[Finding]:
@@ -81,16 +81,25 @@ def findings(rows: list[Row], dropped: int, waiting: int, clock: pd.DataFrame) -
     found = []
     for row in rows:
         if row["state"] in BAD:
-            who = f"{row['source']} {row['target']}".strip() + (f" on {row['host']}" if several else "")
+            who = f"{row['source']} {row['target']}".strip()
+            text = say(BAD[row["state"]], who=say("{who} on {host}", who=who, host=row["host"]) if several else who)
             why = row["error"] if row["state"] == FAILED else row["reason"]
-            text = f"{who} is {row['state'][2:]}" if row["state"] != FAILED else f"{who} failed"
             since = row["last_success_at"] if _known(row["last_success_at"]) else None
             found.append(Finding(Severity.WARNING, f"{text}: {why}" if isinstance(why, str) and why else text, since))
     if waiting:
-        text = f"the database cannot be written: {waiting} batches wait on disk until it can"
+        text = count(
+            "the database cannot be written: {number} batch waits on disk until it can",
+            "the database cannot be written: {number} batches wait on disk until it can",
+            waiting,
+        )
         found.append(Finding(Severity.WARNING, text))
     for at, message in zip(clock["observed_at"], clock["message"], strict=True):
         found.append(Finding(Severity.WARNING, message, at))
     if dropped:
-        found.append(Finding(Severity.CRITICAL, f"{dropped} batches were dropped: the store could not be written"))
+        text = count(
+            "{number} batch was dropped: the store could not be written",
+            "{number} batches were dropped: the store could not be written",
+            dropped,
+        )
+        found.append(Finding(Severity.CRITICAL, text))
     return found

@@ -8,8 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 from streamlit import column_config
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from charts.axis import scale_for, words_of
+from core.language import say
 from core.units import unit_of
 
 _SCALED = ("_bytes", "_bytes_per_second", "_hertz", "_tokens_per_second")  # their base units make long numbers
@@ -24,7 +26,7 @@ def configured(frame: pd.DataFrame, zone: ZoneInfo, titles: Mapping[str, str]) -
     Args:
         frame: columns named with their units.
         zone: the site's.
-        titles: words for a column where its own do not do.
+        titles: words for a column where its own do not do, marked for translation.
 
     Returns:
         The frame to show and its ``column_config``.
@@ -32,7 +34,7 @@ def configured(frame: pd.DataFrame, zone: ZoneInfo, titles: Mapping[str, str]) -
     shown = frame.copy()
     config: dict[str, Any] = {}
     for name in frame.columns:
-        words = _capital(titles.get(name, words_of(name.removesuffix("_at"))))
+        words = _capital(say(titles[name]) if name in titles else words_of(name.removesuffix("_at")))
         unit = unit_of(name)
         if name.endswith("_at"):
             shown[name] = frame[name].dt.tz_convert(zone).dt.tz_localize(None)
@@ -43,13 +45,18 @@ def configured(frame: pd.DataFrame, zone: ZoneInfo, titles: Mapping[str, str]) -
         elif name.endswith(_SCALED):
             scale = scale_for(name, frame[name], title=words)
             shown[name] = frame[name] / scale.factor
-            config[name] = column_config.NumberColumn(scale.title, format="%.1f")
+            config[name] = number(scale.title, 1)
         elif pd.api.types.is_float_dtype(frame[name]):
-            title = f"{words} ({unit.symbol})" if unit.symbol else words
-            config[name] = column_config.NumberColumn(title, format=f"%.{unit.decimals}f")
+            title = f"{words} ({say(unit.symbol)})" if unit.symbol else words
+            config[name] = number(title, unit.decimals)
         else:
             config[name] = column_config.Column(words)
     return shown, config
+
+
+def number(title: str, decimals: int) -> ColumnConfig:
+    """A column of numbers with so many decimals, as the browser's language writes them."""
+    return column_config.NumberColumn(title, format="localized", step=10**-decimals)
 
 
 def _capital(words: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -11,12 +11,18 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from core.language import _, say
 from core.units import PLAIN, Unit, show
 from pages.shared import words
 from pages.shared.filters import View
 
 Basis = Literal["measured", "derived", "estimated", "missing"]
-NO_VALUE = "unknown"
+_BASES: Mapping[Basis, str] = {
+    "measured": _("measured"),
+    "derived": _("derived"),
+    "estimated": _("estimated"),
+    "missing": _("missing"),
+}
 MOST_IN_A_ROW = 5  # more, and their words are cut
 
 
@@ -25,15 +31,15 @@ class Figure:
     """One number with its unit, window, freshness and label.
 
     ``value`` is in the base unit; ``text`` replaces its wording (``3 of 8``). ``at`` is when it was
-    observed; without it the figure is as fresh as its window. ``note`` is said beside label and window,
-    ``reason`` where a value is missing.
+    observed; without it the figure is as fresh as its window, which is the present where none is given.
+    ``note`` stands beside label and window, ``reason`` where a value is missing. Texts are in the visitor's language.
     """
 
     label: str
     value: float | None = None
     unit: Unit = PLAIN
     basis: Basis = "measured"
-    window: str = "now"
+    window: str | None = None
     at: datetime | pd.Timestamp | None = None
     text: str | None = None
     help: str = ""
@@ -61,12 +67,13 @@ def shown(figure: Figure, view: View) -> tuple[str, str]:
     """The large and the small text of a figure: the one place where the three states part ways."""
     note = words.plain(figure.note)
     if figure.missing:
-        return NO_VALUE, ":material/blur_off: missing"
+        return say("unknown"), f":material/blur_off: {say(_BASES['missing'])}"
     text = figure.text if figure.text is not None else show(figure.value, figure.unit)
     age = figure.age_seconds(view)
     if age is not None and figure.stale(view):
-        return text, f":material/history_toggle_off: stale, {words.duration(age)} old"
-    return text, " · ".join(part for part in (figure.basis, figure.window, note) if part)
+        return text, f":material/history_toggle_off: {say('stale, {age} old', age=words.duration(age))}"
+    window = say("now") if figure.window is None else figure.window
+    return text, " · ".join(part for part in (say(_BASES[figure.basis]), window, note) if part)
 
 
 def tiles(figures: Sequence[Figure], view: View) -> None:
@@ -79,7 +86,7 @@ def tiles(figures: Sequence[Figure], view: View) -> None:
 def _row(figures: Sequence[Figure], view: View) -> None:
     for column, figure in zip(st.columns(len(figures)), figures, strict=True):
         large, small = shown(figure, view)
-        why = f"No data: {figure.reason}." if figure.missing and figure.reason else ""
+        why = say("No data: {reason}.", reason=figure.reason) if figure.missing and figure.reason else ""
         explained = " ".join(words.plain(part, limit=500) for part in (why, figure.help) if part)
         with column.container(border=True, height="stretch", gap="xxsmall"):
             st.metric(words.plain(figure.label), large, help=explained or None)

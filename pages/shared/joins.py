@@ -7,32 +7,33 @@ import json
 import pandas as pd
 import streamlit as st
 
+from core.language import _, say
 from pages.shared import loaders, things, words
 from pages.shared.filters import View
 from pages.shared.frame import no_data
 from pages.shared.tables import table
 
 ORIGINS = {
-    "processes": "process ids",
-    "labels": "labels of an exporter",
-    "settings": "the settings",
+    "processes": _("process ids"),
+    "labels": _("labels of an exporter"),
+    "settings": _("the settings"),
 }
-HELD = ("active", "parked")
-HOW = (
+HELD = {"active": _("● active"), "parked": _("◐ parked")}
+HOW = _(
     "A deployment is joined to accelerators by the processes on them, by labels that exporters and servers share, "
     "or by the settings."
 )
-_TITLES = {"since_at": "since", "known_by": "known by", "held_by": "held by"}
+_TITLES = {"since_at": _("since"), "known_by": _("known by"), "held_by": _("held by")}
 
 
 def joins(view: View, *, key: str) -> None:
     """Tables of what is joined and of what is not; ``key`` begins the tables' names."""
-    st.markdown("##### What runs where", help=HOW)
+    st.markdown(f"##### {say('What runs where')}", help=say(HOW))
     frame = _joined(view)
     if frame.empty:
-        no_data("No deployment is joined to hardware in this window.")
+        no_data(say("No deployment is joined to hardware in this window."))
     else:
-        table(frame, view, key=f"{key}-joined", titles=_TITLES)
+        table(frame, view, key=f"{key}-joined", titles=_TITLES, said=("known_by",))
     unjoined_deployments(view, key=key)
     _accelerators(view, key)
 
@@ -52,7 +53,7 @@ def _joined(view: View) -> pd.DataFrame:
             "host": target["host"].to_numpy(),
             "since_at": found["valid_from_at"].array,
             "until": found["valid_to_at"]
-            .map(lambda at: "now" if pd.isna(at) else words.clock(at, view.zone))
+            .map(lambda at: say("now") if pd.isna(at) else words.clock(at, view.zone))
             .to_numpy(),
             "known_by": found["origin"].map(ORIGINS).fillna(found["origin"]).to_numpy(),
             "device": target["key"].to_numpy(),
@@ -61,7 +62,7 @@ def _joined(view: View) -> pd.DataFrame:
 
 
 def _target(row: dict[object, object]) -> str:
-    return "its CPUs" if row["family"] == "host" else str(row["model"] or "accelerator")
+    return say("its CPUs") if row["family"] == "host" else str(row["model"] or say("accelerator"))
 
 
 def unjoined_deployments(view: View, *, key: str) -> None:
@@ -72,8 +73,8 @@ def unjoined_deployments(view: View, *, key: str) -> None:
     counters = ("generation_tokens_total", "prompt_tokens_total")
     grown = loaders.increases("deployment", counters, things.ids(lost), view.start_ms, view.end_ms)
     grown = grown.set_index("entity_id").reindex(lost["entity_id"])
-    st.markdown("##### Not known what they run on")
-    st.markdown("Their tokens are counted, their cost is not. Name the accelerators of each in `vatio.toml`:")
+    st.markdown(f"##### {say('Not known what they run on')}")
+    st.markdown(say("Their tokens are counted, their cost is not. Name the accelerators of each in `vatio.toml`:"))
     address = words.one_line(next((labels.get("url", "") for labels in lost["labels"]), ""))
     device = words.one_line(next(iter(loaders.entities("accelerator")["key"]), "GPU-..."))
     lines = ["[[serving.server]]", f"url = {_toml(address)}", f"accelerators = [{_toml(device)}]"]
@@ -100,23 +101,25 @@ def _accelerators(view: View, key: str) -> None:
     held = frame[frame["entity_id"].isin(free) & frame["state"].isin(HELD)]
     if held.empty:
         return
-    st.markdown("##### Accelerators that are held, but by no known deployment")
+    st.markdown(f"##### {say('Accelerators that are held, but by no known deployment')}")
     st.markdown(
-        "If a server works there, name them in its `accelerators`, or let it be scraped; a training job or a "
-        "notebook is listed by its process."
+        say(
+            "If a server works there, name them in its `accelerators`, or let it be scraped; a training job or a "
+            "notebook is listed by its process."
+        )
     )
     rows = pd.DataFrame(
         {
             "name": held["name"].to_numpy(),
             "device": held["key"].to_numpy(),
             "host": held["host"].to_numpy(),
-            "state": held["state"].to_numpy(),
+            "state": held["state"].map(HELD).to_numpy(),
             "held_by": [_holders(int(i)) for i in held["entity_id"]],
             "memory_used_bytes": held["memory_used_bytes"].to_numpy(dtype="float64"),
             "power_watts": held["power_watts"].to_numpy(dtype="float64"),
         }
     )
-    table(rows, view, key=f"{key}-held", titles=_TITLES)
+    table(rows, view, key=f"{key}-held", titles=_TITLES, said=("state",))
 
 
 def _holders(entity_id: int) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from analytics.costs import NO_ENERGY, NO_PRICE, NO_TARIFF, NO_TOKENS, NOT_JOINED, SPARSE
 from analytics.prices import NO_RATE
+from core.language import _, say
 from pages.shared import loaders
 from pages.shared.filters import View
 
 _COST = {
-    NO_PRICE: "set a price",
-    NO_TARIFF: "set a tariff",
-    NO_TOKENS: "no tokens",
-    NO_ENERGY: "no energy reading",
-    NOT_JOINED: "not joined",
-    SPARSE: "seen too little",
+    NO_PRICE: _("set a price"),
+    NO_TARIFF: _("set a tariff"),
+    NO_TOKENS: _("no tokens"),
+    NO_ENERGY: _("no energy reading"),
+    NOT_JOINED: _("not joined"),
+    SPARSE: _("seen too little"),
 }
 
 
@@ -40,5 +41,10 @@ def reasons(sources: tuple[str, ...], view: View) -> tuple[str, str]:
 
 def cost_reason(reason: str) -> str:
     """Why a cost or a price per token is missing, in the few words that fit in its place."""
-    unknown_rate = next((part for part in reason.split("; ") if part.startswith(NO_RATE)), "unknown")
-    return next((said for full, said in _COST.items() if full in reason), unknown_rate)
+    short = next((words for full, words in _COST.items() if full in reason), None)
+    if short is not None:
+        return say(short)
+    rate = next((part for part in reason.split("; ") if part.startswith(NO_RATE)), None)
+    if rate is not None:
+        return say("no exchange rate for {currency}", currency=rate.removeprefix(NO_RATE).strip())
+    return say("unknown")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from core.language import say
 from pages.shared import loaders, words
 from pages.shared.columns import configured
 from pages.shared.filters import View
@@ -22,6 +23,7 @@ def table(
     key: str,
     titles: Mapping[str, str] | None = None,
     columns: Mapping[str, Any] | None = None,
+    said: Collection[str] = (),
     selectable: bool = False,
 ) -> int | None:
     """Show a frame and offer it as a file.
@@ -30,8 +32,9 @@ def table(
         frame: columns named with their units, values in base units; the file holds just this.
         view: gives the time zone.
         key: stable name of the table; the file is called after it.
-        titles: words for a column where its own do not do.
+        titles: words for a column where its own do not do, marked for translation.
         columns: ``st.column_config`` for a column that shall look otherwise; ``None`` hides it.
+        said: columns whose cells are marked for translation: said on the page, in the file as they are.
         selectable: let one row be picked.
 
     Returns:
@@ -39,7 +42,8 @@ def table(
     """
     texts = frame.select_dtypes(["object", "str"])  # not times: map() would take the zone off an all-unknown column
     plain = frame.assign(**texts.map(lambda value: words.one_line(value) if isinstance(value, str) else value))
-    shown, config = configured(plain, view.zone, titles or {})
+    spoken = plain.assign(**plain[list(said)].map(say))
+    shown, config = configured(spoken, view.zone, titles or {})
     config |= columns or {}
     picked: int | None = None
     if selectable:
@@ -67,7 +71,7 @@ def download(frame: pd.DataFrame, *, key: str) -> None:
         on_click="ignore",
         icon=":material/download:",
         type="tertiary",
-        help="The whole table in base units, times in UTC",
+        help=say("The whole table in base units, times in UTC"),
     )
 
 

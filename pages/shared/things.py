@@ -9,6 +9,7 @@ import pandas as pd
 
 from analytics.serving import are_gateways
 from charts.axis import words_of
+from core.language import say
 from pages.shared import loaders
 from pages.shared.filters import View
 
@@ -79,7 +80,7 @@ def _name(row: dict[Hashable, Any], several_hosts: bool) -> str:
     model = str(row["model"] or "").removeprefix(f"{row['vendor']} ")
     if row["family"] == "accelerator":
         index = labels.get("index")
-        short = f"{model or 'accelerator'} #{index}" if index else f"{model or row['key']}"
+        short = f"{model or say('accelerator')} #{index}" if index else f"{model or row['key']}"
     elif row["family"] == "deployment":
         return f"{model} @ {labels['url']}" if model and labels.get("url") else str(row["key"])
     elif row["family"] == "cpu":

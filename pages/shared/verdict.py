@@ -9,6 +9,7 @@ from datetime import datetime
 import pandas as pd
 import streamlit as st
 
+from core.language import say, spoken
 from core.readings import Severity
 from pages.shared import loaders, words
 from pages.shared.filters import View
@@ -19,7 +20,7 @@ _ORDER = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. ``text`` is plain (foreign text is fine); ``since`` where it is known."""
+    """One thing that is wrong. ``text`` is said and plain (foreign text is fine); ``since`` where it is known."""
 
     severity: Severity
     text: str
@@ -29,7 +30,7 @@ class Finding:
 def verdict(findings: Sequence[Finding], all_well: str, view: View) -> None:
     """Say the worst first; ``all_well`` is the sentence for when there is nothing, and samples are recent."""
     if loaders.silent_ms(view.now_ms) > view.stale_after_ms:
-        st.warning("Nothing can be said of the present: no sample is recent enough.", icon=":material/help:")
+        st.warning(say("Nothing can be said of the present: no sample is recent enough."), icon=":material/help:")
     elif not findings:
         st.success(words.plain(all_well, limit=500), icon=":material/check_circle:")
     if not findings:
@@ -37,7 +38,7 @@ def verdict(findings: Sequence[Finding], all_well: str, view: View) -> None:
     ordered = sorted(findings, key=lambda finding: _ORDER[finding.severity])
     lines = [_sentence(finding, view) for finding in ordered[:SHOWN]]
     if len(ordered) > SHOWN:
-        lines.append(f"and {len(ordered) - SHOWN} more")
+        lines.append(say("and {number} more", number=spoken().number(len(ordered) - SHOWN)))
     text = "  \n".join(lines)
     if ordered[0].severity is Severity.CRITICAL:
         st.error(text, icon=":material/error:")
@@ -48,7 +49,7 @@ def verdict(findings: Sequence[Finding], all_well: str, view: View) -> None:
 
 
 def _sentence(finding: Finding, view: View) -> str:
-    since = ""
-    if finding.since is not None and not pd.isna(finding.since):
-        since = f" (since {words.clock(finding.since, view.zone, now=view.now)})"
-    return words.plain(finding.text, limit=300) + since
+    text = words.plain(finding.text, limit=300)
+    if finding.since is None or pd.isna(finding.since):
+        return text
+    return say("{finding} (since {time})", finding=text, time=words.clock(finding.since, view.zone, now=view.now))

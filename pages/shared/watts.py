@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from core.language import say, spoken
 from core.units import show, unit_of
 from pages.shared import things
 from pages.shared.figures import Figure
@@ -19,12 +20,12 @@ def accelerator_power(frame: pd.DataFrame, view: View) -> Figure:
     limits = things.whole(now)["power_limit_watts"]
     cap = float(limits.sum()) if len(limits) and limits.notna().all() else None  # of some only, it caps nothing
     return Figure(
-        label="Accelerator power",
+        label=say("Accelerator power"),
         value=things.total(now, "power_watts"),
         unit=_WATTS,
         at=now["observed_at"].max(),
-        note=f"cap {show(cap, _WATTS)}" if cap else "",
-        help="Sum of board power over the devices that report: accelerator only, not the node or the wall.",
+        note=say("cap {power}", power=show(cap, _WATTS)) if cap else "",
+        help=say("Sum of board power over the devices that report: accelerator only, not the node or the wall."),
         reason=reasons(("nvidia", "amd"), view)[0],
     )
 
@@ -33,11 +34,11 @@ def cpu_power(frame: pd.DataFrame, view: View) -> Figure:
     """Package power now."""
     now = things.current(frame, view)
     return Figure(
-        label="CPU package power",
+        label=say("CPU package power"),
         value=things.total(now, "power_watts"),
         unit=_WATTS,
         at=now["observed_at"].max(),
-        help="Sum of package power over the sockets that report: CPU package only, not the node or the wall.",
+        help=say("Sum of package power over the sockets that report: CPU package only, not the node or the wall."),
         reason=reasons(("cpu",), view)[0],
     )
 
@@ -47,11 +48,13 @@ def node_power(frame: pd.DataFrame, view: View) -> Figure:
     now = things.current(frame, view)
     metered = int(now["node_power_watts"].notna().sum())
     return Figure(
-        label="Node power",
+        label=say("Node power"),
         value=things.total(now, "node_power_watts"),
         unit=_WATTS,
         at=now["observed_at"].max(),
-        note=f"{metered} of {len(now)} hosts" if metered < len(now) else "",
-        help="Whole-node power at the supply, by the host's power meter or BMC: everything in the box.",
-        reason="no host has a power meter that the kernel shows",
+        note=say("{number} of {all} hosts", number=spoken().number(metered), all=spoken().number(len(now)))
+        if metered < len(now)
+        else "",
+        help=say("Whole-node power at the supply, by the host's power meter or BMC: everything in the box."),
+        reason=say("no host has a power meter that the kernel shows"),
     )

@@ -1,4 +1,4 @@
-"""Text that people read: ages, times in the site's zone, throttle reasons, and foreign text made harmless."""
+"""Text that people read: ages, times in the site's zone, shares, throttle reasons, and foreign text made harmless."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
+from core.language import _, say, spoken
 from core.readings import Throttle
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$<>&:])")
@@ -15,17 +16,17 @@ _REWRITTEN = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)|(?<=-)(?=[->])|(?<=<
 _JOINER = "\u2060"  # invisible, has no width
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]+")
 _THROTTLE_WORDS = {
-    Throttle.IDLE: "idle",
-    Throttle.POWER_CAP: "power cap",
-    Throttle.HARDWARE_SLOWDOWN: "hardware slowdown",
-    Throttle.SOFTWARE_THERMAL: "warm (driver)",
-    Throttle.HARDWARE_THERMAL: "too hot (hardware)",
-    Throttle.POWER_BRAKE: "power brake",
-    Throttle.SYNC_BOOST: "sync boost",
-    Throttle.USER_CLOCKS: "clocks set by user",
-    Throttle.DISPLAY: "display clocks",
-    Throttle.MEMORY_THERMAL: "memory too hot",
-    Throttle.REGULATOR_THERMAL: "regulator too hot",
+    Throttle.IDLE: _("idle"),
+    Throttle.POWER_CAP: _("power cap"),
+    Throttle.HARDWARE_SLOWDOWN: _("hardware slowdown"),
+    Throttle.SOFTWARE_THERMAL: _("warm (driver)"),
+    Throttle.HARDWARE_THERMAL: _("too hot (hardware)"),
+    Throttle.POWER_BRAKE: _("power brake"),
+    Throttle.SYNC_BOOST: _("sync boost"),
+    Throttle.USER_CLOCKS: _("clocks set by user"),
+    Throttle.DISPLAY: _("display clocks"),
+    Throttle.MEMORY_THERMAL: _("memory too hot"),
+    Throttle.REGULATOR_THERMAL: _("regulator too hot"),
     Throttle.PROCHOT: "PROCHOT",
 }
 
@@ -60,6 +61,12 @@ def duration(seconds: float) -> str:
     return f"{round(whole / 86_400)} d"
 
 
+def percent(ratio: float, decimals: int = 0) -> str:
+    """A share as the language writes it: ``12.5%``, ``12,5 %``."""
+    form: str = spoken().locale.percent_formats[None].pattern  # "#,##0 %" with the sign where it belongs
+    return form.replace("#,##0", spoken().number(ratio * 100, decimals))
+
+
 def clock(at: datetime | pd.Timestamp, zone: ZoneInfo, *, now: datetime | None = None) -> str:
     """A time of day in the site's zone; with the date when that is not today's."""
     local, today = at.astimezone(zone), (now or datetime.now(UTC)).astimezone(zone)
@@ -75,7 +82,7 @@ def offset(at: datetime | pd.Timestamp, zone: ZoneInfo) -> str:
 def throttle(bits: float | None) -> str:
     """Why clocks are held down, in words; ``none`` was measured, ``unknown`` was not."""
     if bits is None or pd.isna(bits):
-        return "unknown"
+        return say("unknown")
     reasons = Throttle(int(bits)) & ~Throttle.IDLE
-    known = [words for reason, words in _THROTTLE_WORDS.items() if reason in reasons]
-    return ", ".join(known) or "none"
+    known = [say(words) for reason, words in _THROTTLE_WORDS.items() if reason in reasons]
+    return ", ".join(known) or say("none")

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.shared import words
+from pages.shared.pictures import plot
 from reports.document import Document
 from reports.figures import Tile
 from reports.sections import Section, Table
@@ -58,9 +59,7 @@ def pictures(charts: Iterable[tuple[str, alt.LayerChart]]) -> None:
     for number, (place, (title, chart)) in enumerate(zip(st.columns(max(len(drawn), 1)), drawn, strict=False)):
         with place:
             st.markdown(f"##### {words.plain(title)}")
-            st.altair_chart(
-                chart, width="stretch", height=PICTURE_PIXELS, theme="streamlit", key=f"week-{number}", alt=title
-            )
+            plot(chart, key=f"week-{number}", alt=title, height=PICTURE_PIXELS)
 
 
 def sections(parts: Sequence[Section]) -> None:

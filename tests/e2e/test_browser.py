@@ -104,6 +104,19 @@ def test_a_pasted_link_opens_the_same_view_on_a_cold_server(browser: Browser, tm
         assert again.complaints == []
 
 
+def test_charts_write_numbers_and_weekdays_in_the_visitors_language(browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    with serving(config) as url, visit(browser, f"{url}/hosts?language=es&range=7d") as seen:
+        charts = seen.page.locator("[data-testid=stVegaLiteChart]")
+        charts.locator("svg").last.wait_for()
+        labels = "\n".join(charts.all_inner_texts())
+        assert re.search(r"^(lun|mar|mié|jue|vie|sáb|dom) \d+$", labels, re.MULTILINE), labels
+        assert re.search(r"^\d+,\d$", labels, re.MULTILINE), labels
+        assert not re.search(r"^\d+\.\d$", labels, re.MULTILINE), labels
+        assert seen.complaints == []
+
+
 def test_hostile_names_make_no_element_and_run_nothing(browser: Browser, tmp_path: Path):
     """Charts and tables are drawn by JavaScript, so only a browser can tell."""
     config = settings_file(tmp_path, interval_seconds=10)

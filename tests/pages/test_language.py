@@ -22,7 +22,9 @@ PAGES = (
     *("energy/power", "cost/tokens", "cost/commitments", "cost/capacity", "summary/weekly", "ops/health"),
 )
 NAMES = re.compile(
-    r"node-1|energy of socket 1 cannot be read|\bcpu\b|socket \d|GPU-1111-2222|AMD-3333-4444|llama|vLLM|NVIDIA|AMD|Instinct|H100|MI300X|EPYC|HBM3|CSV|http\S*|"
+    r"node-1|energy of socket 1 cannot be read|\bcpu\b|"
+    r"socket \d|GPU-1111-2222|AMD-3333-4444|llama|vLLM|NVIDIA|AMD|Instinct|H100|MI300X|EPYC|HBM3|CSV|http\S*|"
+    r"(?m:^\[+[\w.]+\]+$|^\w+ = [^#\n]*)|"  # of the settings
     r":material/\w+:|:\w+\[|`[^`]*`|America/Santiago|UTC|TTFT|TPOT|ITL|E2E|\bp\d\d\b|"
     r"\b(kWh|Wh|kW|MW|GiB|MiB|TiB|KiB|GHz|MHz|tokens|req|min|ms|USD|CO2e|PUE|SLO|KV|PCIe|XGMI|NVLink|ECC|CPU|GPU)\b"
 )
@@ -65,7 +67,8 @@ def _of(one: object) -> Iterator[str]:
             yield text
     columns = getattr(proto, "columns", "")
     if isinstance(columns, str) and columns.startswith("{"):
-        yield from (str(each["label"]) for each in json.loads(columns).values() if isinstance(each, dict) and each.get("label"))
+        labelled = (each for each in json.loads(columns).values() if isinstance(each, dict) and each.get("label"))
+        yield from (str(each["label"]) for each in labelled)
     spec = getattr(getattr(proto, "vega_lite_chart", proto), "spec", "")
     if isinstance(spec, str) and spec.startswith("{"):
         yield from _titles(json.loads(spec))

@@ -7,6 +7,7 @@ import csv
 import html
 import io
 import math
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from core.errors import StoreError
+from core.language import language, speak
 from core.readings import Throttle
 from core.settings import CollectorSettings, Settings
 from core.sites import Site
@@ -66,6 +68,15 @@ def test_addresses_and_arrows_are_held_apart(text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("name", "text"), [("en", "12.5%"), ("es", "12,5\xa0%"), ("pt_BR", "12,5%")])
+def test_a_share_is_written_as_the_language_does(name: str, text: str) -> None:
+    def told() -> str:
+        speak(language(name))
+        return words.percent(0.125, 1)
+
+    assert copy_context().run(told) == text
 
 
 def test_a_time_of_another_day_has_its_date() -> None:
