@@ -35,6 +35,7 @@ from analytics.formulas.local_time import Span
 from analytics.ledger import Ledger
 from analytics.objectives import Kept
 from analytics.what_if import Measured
+from core.language import say
 from core.settings import Objective
 from pages.shared.store import open_store, settings
 from storage import queries
@@ -243,9 +244,14 @@ def accounted_until_ms() -> int:
     return max(queries.accounted_until(open_store().engine).values(), default=0)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=8, show_spinner="adding up the bill")
 def ledger(start_ms: int, end_ms: int) -> Ledger:
     """``ledger.ledger`` of whole UTC hours, by the prices in the settings."""
+    with st.spinner(say("Adding up the bill"), show_time=True):
+        return _ledger(start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=8, show_spinner=False)
+def _ledger(start_ms: int, end_ms: int) -> Ledger:
     of = device_hours.device_hours(open_store().engine, start_ms, end_ms, settings().cost.output_weight_ratio)
     return ledgers.ledger(of, settings())
 
@@ -269,7 +275,7 @@ def contract_days(end_ms: int) -> dict[str, list[Use]]:
     return found
 
 
-@st.cache_data(ttl=STEP_TTL, max_entries=512, show_spinner="adding up contracts")
+@st.cache_data(ttl=STEP_TTL, max_entries=512, show_spinner=False)
 def _uses_of_week(edges_ms: tuple[int, ...]) -> dict[str, tuple[Use, ...]]:
     return commitments.uses(open_store().engine, settings(), edges_ms)
 
@@ -294,26 +300,26 @@ def unjoined(start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def hourly_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
     """``costs_of_hours.deployment_costs`` of whole UTC hours, parts of the same bill as ``ledger``."""
-    return costs_of_hours.deployment_costs(open_store().engine, settings(), ledger(start_ms, end_ms))
+    return costs_of_hours.deployment_costs(open_store().engine, settings(), _ledger(start_ms, end_ms))
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def hourly_trend(start_ms: int, end_ms: int, step_hours: int) -> pd.DataFrame:
     """``costs_of_hours.trend`` of whole UTC hours."""
-    return costs_of_hours.trend(ledger(start_ms, end_ms), step_hours)
+    return costs_of_hours.trend(_ledger(start_ms, end_ms), step_hours)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def unheld(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``costs_of_hours.unheld`` of whole UTC hours."""
-    return costs_of_hours.unheld(ledger(start_ms, end_ms))
+    return costs_of_hours.unheld(_ledger(start_ms, end_ms))
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def what_if_base(start_ms: int, end_ms: int, deployment_ids: tuple[int, ...], with_unheld: bool) -> Measured | None:
     """``what_if.measured`` of deployments over whole UTC hours."""
     costs_ = [cost for cost in hourly_costs(start_ms, end_ms) if cost.deployment_id in deployment_ids]
-    return what_if.measured(ledger(start_ms, end_ms), costs_, settings(), with_unheld=with_unheld)
+    return what_if.measured(_ledger(start_ms, end_ms), costs_, settings(), with_unheld=with_unheld)
 
 
 @st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)

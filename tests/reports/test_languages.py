@@ -1,46 +1,16 @@
-"""Languages: nothing is left in English, placeholders match, and numbers and dates are those of the place."""
+"""Languages of reports: numbers, amounts and dates are those of the place."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
-from babel.messages.extract import extract_from_dir
-from babel.messages.pofile import read_po
 
-import reports
 from analytics.formulas.local_time import iso_week
 from analytics.weekly import Exchange
 from core.errors import ConfigError
-from core.language import LOCALES, SOURCE, languages
 from reports.words import words
 from tests.analytics.weeks import settings
 
 ZONE = settings().site.zone
-TRANSLATED = [language for language in languages() if language != SOURCE]
-PARTS = re.compile(r"\{(\w+)\}")
-
-
-def in_the_code() -> set[str]:
-    """Texts that the reports say, as they are marked."""
-    found = extract_from_dir(Path(reports.__file__).parent, [("**.py", "python")], keywords={"_": None, "say": None})
-    return {str(message) for _, _, message, _, _ in found}
-
-
-def test_there_are_spanish_and_portuguese():
-    assert languages() == ("en", "es", "pt")
-
-
-@pytest.mark.parametrize("language", TRANSLATED)
-def test_every_text_is_translated_and_none_is_left_over(language: str):
-    with (LOCALES / language / "LC_MESSAGES" / "vatio.po").open("rb") as file:
-        catalogue = read_po(file, language, abort_invalid=True)
-    there = {str(message.id): str(message.string) for message in catalogue if message.id}
-    assert set(there) == in_the_code()
-    for text, translated in there.items():
-        assert translated
-        assert sorted(PARTS.findall(text)) == sorted(PARTS.findall(translated)), text
 
 
 @pytest.mark.parametrize(
