@@ -13,7 +13,6 @@ from dataclasses import fields
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from collectors.base import Availability, Patient, Source, now_ms
@@ -35,11 +34,10 @@ from storage.session import writing
 from storage.spend import StoredSpend
 from storage.spool import Spool
 from storage.upkeep import Upkeep
-from storage.writer import Writer, write_fact
+from storage.writer import Writer
 
 log = logging.getLogger(__name__)
 
-HISTORY_SECONDS = 24 * 3600
 SECOND_LOOK_SECONDS = 1.0
 NOT_HERE = "not here"
 
@@ -57,8 +55,6 @@ def run(settings: Settings, config: str | None) -> int:
     storage = settings.storage
     spool = Spool(storage.spool, max_bytes=storage.spool_max_bytes)
     with writing(storage.address, host=settings.collectors.host_name, spool=spool) as writer:
-        if settings.simulated:
-            _simulate_history(settings, writer, stop)
         context = Context(settings, StoredSpend(writer))
         daemon = Daemon(
             sources(context),
@@ -68,7 +64,9 @@ def run(settings: Settings, config: str | None) -> int:
         )
         upkeep = Upkeep(reader_engine(storage.address), writer, storage, is_busy=daemon.is_ticking)
         if settings.simulated:
-            upkeep.account(now_ms())  # a past without accounts would open with unknown bills
+            from collectors.past import catch_up  # with pandas: 60 MB that a collector of real hardware does not need
+
+            catch_up(settings, writer, upkeep, stop)
         page = open_page(settings.metrics, Page(daemon.latest, newest_revision()).render)
         weekly = WeeklyCommand(config)
         daemon.start()
@@ -84,33 +82,6 @@ def run(settings: Settings, config: str | None) -> int:
         daemon.stop()
         upkeep.stop()
     return 0
-
-
-def _simulate_history(settings: Settings, writer: Writer, stop: threading.Event) -> None:
-    """Lay down what is missing of the last 24 h, so that a demo opens with a past."""
-    from collectors.sources.simulated.source import SimulatedSource
-    from storage import queries  # with pandas: 60 MB that a collector of real hardware does not need
-
-    writer.call(lambda connection: write_fact(connection, "simulated", "true"))
-    end_ms = now_ms()
-    newest_ms = queries.newest_sample_at_ms(reader_engine(settings.storage.address)) or 0
-    start_ms = max(end_ms - HISTORY_SECONDS * 1000, newest_ms + 1)
-    step_ms = round(settings.collectors.interval_seconds * 1000)
-    source = SimulatedSource(settings.collectors.host_name, settings.collectors.interval_seconds)
-    columns = (
-        TextColumn("simulated history"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        task = progress.add_task("history", total=max((end_ms - start_ms) // step_ms, 1))
-        for at_ms, readings in source.history(start_ms, end_ms, step_ms):
-            writer.submit(Batch(readings))
-            writer.wait_below(200)
-            progress.update(task, completed=(at_ms - start_ms) // step_ms)
-            if stop.is_set():
-                return
 
 
 def once(settings: Settings, *, as_json: bool) -> int:

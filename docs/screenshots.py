@@ -12,14 +12,14 @@ from tests.e2e.daemon import ROOT
 from tests.e2e.dashboard import chromium, serving, visit
 
 IMAGES = Path(__file__).parent / "images"
-HISTORY_SECONDS = 40  # laying down 24 h of simulated history takes less
+HISTORY_SECONDS = 100  # laying down the simulated past, with its accounts, takes half of it
 
 
 def main() -> None:
     """Run the demo's daemon and dashboard in a scratch folder and photograph the overview."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "demo.toml"
-        config.write_text((ROOT / "demo.toml").read_text().replace("var/demo.db", f"{folder}/demo.db"))
+        config.write_text((ROOT / "demo.toml").read_text().replace("var/demo-fleet.db", f"{folder}/demo.db"))
         daemon = subprocess.Popen([sys.executable, "-m", "collectors", "run", "--config", str(config)], cwd=ROOT)
         try:
             time.sleep(HISTORY_SECONDS)

@@ -68,7 +68,7 @@ class RowWriter:
         hours: dict[int, set[int]] = {}
         readings = sorted(readings, key=_order) if connection.dialect.name == "postgresql" else list(readings)
         for bounds in sorted({one.upper_bounds_seconds for one in readings if isinstance(one, LatencySample)}):
-            self._bounds_id(connection, bounds)
+            self.bounds_id(connection, bounds)
         created = self._meet(connection, readings)
         described = [
             one for one in readings if isinstance(one, Entity) and created.get((one.family, one.key)) is not one
@@ -106,7 +106,7 @@ class RowWriter:
                 self.entity_id(connection, "deployment", reading.key, reading.observed_at_ms),
                 reading.kind.value,
                 reading.observed_at_ms,
-                self._bounds_id(connection, reading.upper_bounds_seconds),
+                self.bounds_id(connection, reading.upper_bounds_seconds),
                 json.dumps(reading.increments, separators=(",", ":")),
                 *_storable((reading.sum_seconds,)),
             )
@@ -219,7 +219,8 @@ class RowWriter:
                 .on_conflict_do_update(index_elements=list(table.primary_key), set_=again)
             )
 
-    def _bounds_id(self, connection: Connection, bounds: tuple[float, ...]) -> int:
+    def bounds_id(self, connection: Connection, bounds: tuple[float, ...]) -> int:
+        """The number of a histogram's upper bounds (s), made known if they are new."""
         known = self._bounds.get(bounds)
         if known is None:
             text = json.dumps(["inf" if math.isinf(b) else b for b in bounds], separators=(",", ":"))

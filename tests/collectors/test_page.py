@@ -97,11 +97,12 @@ def test_every_value_of_every_family_reads_back_bit_for_bit_with_its_instant():
     readings = list(source.collect())
     page = shown(*readings)
     samples = [reading for reading in readings if isinstance(reading, Sample)]
+    hosts = {reading.key: reading.host for reading in readings if isinstance(reading, Entity)}
     assert {sample.family for sample in samples} >= {"accelerator", "cpu", "host", "deployment"}
     count = 0
     for sample in samples:
         for metric in FAMILIES[sample.family].metrics:
-            series, key = exposed(metric), {ID_LABELS[sample.family]: sample.key, "host": "box"}
+            series, key = exposed(metric), {ID_LABELS[sample.family]: sample.key, "host": hosts[sample.key]}
             labels = tuple(sorted({**series.labels, **key}.items()))
             value = getattr(sample, metric.name)
             if value is None:

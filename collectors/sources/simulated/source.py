@@ -1,121 +1,109 @@
-"""A source without hardware: one host with eight H100, two EPYC sockets and two vLLM servers.
+"""A source without hardware: three sites of a made-up company, for the demo and for tests.
 
-For the demo and for tests. What it says is a pure function of seed and time (``world``,
-which also tells the incident that is planted every day), so 24 hours of history can be laid down in
-seconds and the live ticks continue it without a seam. GPU 7 has no work at all: a waste to be seen.
-Everything it describes is labelled ``simulated``.
+What it says is a pure function of seed and time (``world``), so weeks of history can be laid down as columns
+in seconds and the live ticks continue them without a seam. Who is there is ``fleet``; what is wasted on purpose,
+``truth``. Everything it describes is labelled ``simulated``.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collectors.base import Availability, now_ms
-from collectors.sources.simulated.world import (
-    HOT_ACCELERATOR,
-    INCIDENT_SECONDS,
-    LIMIT_WATTS,
-    ORIGIN_MS,
-    SLOWDOWN_CELSIUS,
-    SOCKET_LIMIT_WATTS,
-    Accelerator,
-    Floats,
-    Integers,
-    Position,
-    Socket,
-    Traffic,
-    World,
-    noise,
-    position,
+from collectors.sources.simulated import columns
+from collectors.sources.simulated.clock import Integers, noise, position
+from collectors.sources.simulated.columns import Columns
+from collectors.sources.simulated.fleet import (
+    HOSTED,
+    HOSTED_TOKENS_PER_SECOND,
+    HOSTED_TTFT_SECONDS,
+    Endpoint,
+    Job,
+    Machine,
+    Model,
 )
+from collectors.sources.simulated.latency import BOUNDS, Increments, increments
+from collectors.sources.simulated.world import HOT, INCIDENT_SECONDS, World
+from core.catalog import FAMILIES
 from core.readings import (
-    AcceleratorSample,
     Assignment,
-    CpuSample,
-    DeploymentSample,
     DeviceProcess,
     Entity,
     Event,
-    HostSample,
-    Latency,
     LatencySample,
     Outcome,
     ProbeSample,
     Reading,
     Sample,
     Severity,
-    Throttle,
 )
 
-S = TypeVar("S", bound=Sample)
-
 SEED = 20_261_123
-CHUNK = 1_000  # instants computed at once; bounds memory, changes no value
-SLOW_MS = 60_000  # processes and the probe come once a minute
+SLOW_MS = 300_000  # between two requests of a probe, and two looks at processes
 LONGEST_STEP_MS = 300_000  # after a longer silence, increments cover only this much
-GIB = 1 << 30
+PROMPT_TOKENS, ANSWER_TOKENS = 14, 16
+_DAY_MS = 86_400_000
 
-# The bounds that vLLM ships with.
-_INF = float("inf")
-_REQUEST = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680, _INF)
-_FIRST = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)
-_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, _INF)
-BOUNDS: dict[Latency, tuple[float, ...]] = {
-    Latency.TTFT: (*_FIRST, 2560, _INF),
-    Latency.ITL: _TOKEN,
-    Latency.TPOT: _TOKEN,
-    Latency.E2E: _REQUEST,
-    Latency.QUEUE: _REQUEST,
-}
-# Log-logistic shape of each: the larger, the closer the tail is to the median. p99 = median * 99 ** (1 / shape).
-_SHAPE = {Latency.TTFT: 4.0, Latency.ITL: 6.0, Latency.TPOT: 9.0, Latency.E2E: 2.6, Latency.QUEUE: 3.0}
+
+class Series(NamedTuple):
+    """Metrics of one thing at many instants."""
+
+    family: str
+    key: str
+    values: Columns
 
 
 class SimulatedSource:
     """The demo's only source.
 
     Args:
-        host: name of the machine that is made up.
-        interval_seconds: how long one live tick covers when nothing came before it.
+        fleet: what the names of all machines begin with.
+        interval_seconds: between two ticks; they are stamped with whole multiples of it, as history is.
         seed: another seed, another week.
     """
 
     name = "simulated"
 
-    def __init__(self, host: str = "demo-host", interval_seconds: float = 10.0, *, seed: int = SEED) -> None:
-        self._host = host
+    def __init__(self, fleet: str = "simulated", interval_seconds: float = 10.0, *, seed: int = SEED) -> None:
+        self._fleet = fleet
         self._interval_ms = round(interval_seconds * 1000)
-        self._world = World(seed)
-        self._uuids = [f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{host}/{seed}/{i}')}" for i in range(8)]
-        self._probe = f"{host} chat"
+        self._world = _world(seed)
+        chat = self._world.traffics[0].model
+        self._own = Endpoint(
+            name=f"{fleet} chat",
+            url=self._url(chat),
+            model=chat.name,
+            output_tokens=ANSWER_TOKENS,
+            usd_per_million_tokens=None,
+        )
         self._described = False
         self._collected_at_ms: int | None = None
 
     def discover(self) -> Availability:
         """Always there."""
         self._described = False
-        return Availability(ok=True, entities=(self._host,))
+        return Availability(ok=True, entities=tuple(self._host(node.machine) for node in self._world.nodes))
 
-    def collect(self) -> Iterable[Reading]:
-        """The world now; latency and events since the last tick."""
-        at_ms = now_ms()
+    def collect(self) -> list[Reading]:
+        """The world now; latency, events and probes since the last tick."""
+        at_ms = now_ms() // self._interval_ms * self._interval_ms
         before_ms = self._collected_at_ms if self._collected_at_ms is not None else at_ms - self._interval_ms
         self._collected_at_ms = at_ms
         readings = self.at(at_ms, max(before_ms, at_ms - LONGEST_STEP_MS))
         if not self._described:
-            readings = (*self._description(at_ms), *readings)
+            readings = [*self.description(at_ms), *readings]
             self._described = True
         return readings
 
     def close(self) -> None:
         """Nothing to release."""
 
-    def at(self, at_ms: int, before_ms: int | None = None) -> tuple[Reading, ...]:
+    def at(self, at_ms: int, before_ms: int | None = None) -> list[Reading]:
         """What there is to read at an instant (Unix ms).
 
         Args:
@@ -123,289 +111,188 @@ class SimulatedSource:
             before_ms: the reading before it, from which latency and events are counted; one interval by default.
         """
         before_ms = at_ms - self._interval_ms if before_ms is None else before_ms
-        return next(self._readings(np.array([at_ms]), np.array([before_ms])))[1]
-
-    def history(self, start_ms: int, end_ms: int, step_ms: int) -> Iterator[tuple[int, tuple[Reading, ...]]]:
-        """Every tick of ``[start, end)``; the first one also describes what there is.
-
-        Ticks lie on whole multiples of the step, so that history laid down twice is the same history.
-
-        Yields:
-            The instant (Unix ms) and its readings.
-        """
-        start_ms = -(-start_ms // step_ms) * step_ms
-        for first in range(start_ms, end_ms, CHUNK * step_ms):
-            at = np.arange(first, min(first + CHUNK * step_ms, end_ms), step_ms)
-            for at_ms, readings in self._readings(at, at - step_ms):
-                known = () if at_ms > start_ms else self._description(at_ms)
-                yield at_ms, (*known, *readings)
-
-    def _readings(self, at: Integers, before: Integers) -> Iterator[tuple[int, tuple[Reading, ...]]]:
-        where, since = position(at), position(before)
-        samples: list[Sequence[Reading]] = [
-            *(self._accelerator(part, at, where) for part in self._world.accelerators),
-            *(self._socket(number, part, at, where) for number, part in enumerate(self._world.sockets)),
-            self._machine(at, where),
-            *(self._deployment(traffic, at, where) for traffic in self._world.traffics),
-        ]
-        for traffic in self._world.traffics:
-            samples += self._latencies(traffic, at, where, since)
-        for at_ms, before_ms, *row in zip(at.tolist(), before.tolist(), *samples, strict=True):
-            yield at_ms, (*row, *self._now_and_then(at_ms, before_ms))
-
-    def _accelerator(self, part: Accelerator, at: Integers, where: Position) -> list[AcceleratorSample]:
-        used, tick = part.traffic is not None, where.tick
-        throttled, celsius = part.throttled[tick], np.round(part.temperature_celsius[tick])
-        copied = part.traffic.requests.at(where) * 2.2e6 if part.traffic else np.zeros(len(at))
-        slowed = int(Throttle.HARDWARE_SLOWDOWN | Throttle.HARDWARE_THERMAL)
-        return _samples(
-            AcceleratorSample,
-            self._uuids[part.index],
-            at,
-            {
-                "utilization_ratio": np.round(part.busy_ratio[tick], 2),  # the driver gives whole percent
-                "memory_activity_ratio": np.round(part.busy_ratio[tick] * 0.62, 2),
-                "sm_active_ratio": part.sm_active_ratio[tick],
-                "dram_active_ratio": part.sm_active_ratio[tick] * 0.55,
-                "power_watts": part.power_watts[tick],
-                "energy_joules_total": part.energy.at(where),
-                "temperature_celsius": celsius,
-                "memory_temperature_celsius": np.round(celsius * 0.95 + 9),
-                "temperature_margin_celsius": SLOWDOWN_CELSIUS - celsius,
-                "core_clock_hertz": np.where(throttled, 990e6, 1980e6 if used else 345e6),
-                "throttle_reasons": np.where(throttled, slowed, 0 if used else int(Throttle.IDLE)),
-                "throttle_thermal_seconds_total": part.thermal_seconds.at(where),
-                "pcie_rx_bytes_total": copied,
-                "pcie_tx_bytes_total": copied * 0.8,
-            },
-            memory_used_bytes=round(73.4 * GIB) if used else 0,
-            memory_total_bytes=80 * GIB,
-            power_limit_watts=LIMIT_WATTS,
-            memory_clock_hertz=2619e6,
-            performance_state=0,
-            throttle_power_seconds_total=0.0,
-            throttle_brake_seconds_total=0.0,
-            ecc_corrected_errors_total=0,
-            ecc_uncorrected_errors_total=0,
-            remapped_rows_total=0,
-            row_remap_state=0,
-            recovery_action=0,
-            pcie_generation=5,
-            pcie_lanes=16,
-            pcie_replays_total=0,
-            processes=1 if used else 0,
-        )
-
-    def _socket(self, number: int, part: Socket, at: Integers, where: Position) -> list[CpuSample]:
-        busy, watts = part.busy_ratio[where.tick], part.power_watts[where.tick]
-        return _samples(
-            CpuSample,
-            f"{self._host}/socket {number}",
-            at,
-            {
-                "utilization_ratio": busy,
-                "power_watts": watts,
-                "energy_joules_total": part.energy.at(where),
-                "temperature_celsius": np.round(30 + watts * 0.14),
-                "frequency_hertz": 2.4e9 + 1.1e9 * (1 - busy),
-            },
-            power_limit_watts=SOCKET_LIMIT_WATTS,
-        )
-
-    def _machine(self, at: Integers, where: Position) -> list[HostSample]:
-        world = self._world
-        busy: Floats = np.mean([part.busy_ratio[where.tick] for part in world.sockets], axis=0)
-        return _samples(
-            HostSample,
-            self._host,
-            at,
-            {
-                "cpu_utilization_ratio": busy,
-                "load_1m": np.round(busy * 384, 2),
-                "memory_used_bytes": np.round((310 + 40 * busy) * GIB).astype("int64"),
-                "disk_read_bytes_total": world.read_bytes.at(where),
-                "disk_written_bytes_total": world.written_bytes.at(where),
-                "network_rx_bytes_total": world.received_bytes.at(where),
-                "network_tx_bytes_total": world.sent_bytes.at(where),
-                "node_power_watts": world.node_watts[where.tick],
-            },
-            cpu_iowait_ratio=0.001,
-            memory_total_bytes=1536 * GIB,
-            swap_used_bytes=0,
-            disk_used_bytes=1_180 * 10**9,
-            disk_total_bytes=3_840 * 10**9,
-            cpu_pressure_ratio=0.0,
-            memory_pressure_ratio=0.0,
-            io_pressure_ratio=0.0,
-        )
-
-    def _deployment(self, traffic: Traffic, at: Integers, where: Position) -> list[DeploymentSample]:
-        model, requests = traffic.model, traffic.requests.at(where)
-        prompt = np.floor(requests * model.prompt_tokens)
-        cached = np.floor(prompt * model.cached_ratio)
-        return _samples(
-            DeploymentSample,
-            model.key,
-            at,
-            {
-                "running_requests": np.round(traffic.running[where.tick]),
-                "waiting_requests": np.round(traffic.waiting[where.tick]),
-                "kv_cache_usage_ratio": traffic.kv_ratio[where.tick],
-                "prompt_tokens_total": prompt,
-                "cached_prompt_tokens_total": cached,
-                "generation_tokens_total": np.floor(requests * model.output_tokens),
-                "succeeded_requests_total": np.floor(requests),
-                "failed_requests_total": np.floor(traffic.failed.at(where)),
-                "aborted_requests_total": np.floor(traffic.aborted.at(where)),
-                "preemptions_total": np.floor(traffic.preempted.at(where)),
-                "prefix_cache_queries_tokens_total": prompt,
-                "prefix_cache_hits_tokens_total": cached,
-            },
-            process_started_at_seconds=ORIGIN_MS / 1000,
-        )
-
-    def _latencies(
-        self, traffic: Traffic, at: Integers, where: Position, since: Position
-    ) -> Iterator[list[LatencySample]]:
-        model, tick = traffic.model, where.tick
-        answered = np.floor(traffic.requests.at(where)) - np.floor(traffic.requests.at(since))
-        gaps = np.round(answered * (model.output_tokens - 1))
-        first, gap = traffic.ttft_seconds[tick], traffic.step_seconds[tick]
-        whole = first + 0.78 * model.output_tokens * gap  # the median answer is shorter than the mean
-        medians = {
-            Latency.TTFT: (answered, first),
-            Latency.ITL: (gaps, gap),
-            Latency.TPOT: (answered, gap),
-            Latency.E2E: (answered, whole),
-            Latency.QUEUE: (answered, traffic.wait_seconds[tick]),
-        }
-        for kind, (observations, median) in medians.items():
-            luck = noise(self._world.seed, f"{model.name} {kind}", at)
-            counts, sums = _histogram(BOUNDS[kind], _SHAPE[kind], observations, median, luck)
-            yield [
+        at, before = np.array([at_ms]), np.array([before_ms])
+        readings: list[Reading] = [_sample(one, at_ms) for one in self.series(at)]
+        for key, grown in self.increments(at, before):
+            readings.append(
                 LatencySample(
-                    key=model.key,
-                    kind=kind,
+                    key=key,
+                    kind=grown.kind,
                     observed_at_ms=at_ms,
-                    upper_bounds_seconds=BOUNDS[kind],
-                    increments=tuple(row),
-                    sum_seconds=total,
+                    upper_bounds_seconds=BOUNDS[grown.kind],
+                    increments=tuple(grown.counts[0].tolist()),
+                    sum_seconds=float(grown.sum_seconds[0]),
                 )
-                for at_ms, row, total in zip(at.tolist(), counts.tolist(), sums.tolist(), strict=True)
-            ]
-
-    def _now_and_then(self, at_ms: int, before_ms: int) -> Iterator[Reading]:
-        """What does not come with every tick: processes, the probe, and the two ends of the incident."""
+            )
+        readings += self.between(before_ms, at_ms)
         if at_ms // SLOW_MS != before_ms // SLOW_MS:
-            for traffic in self._world.traffics:
-                for rank, index in enumerate(traffic.model.accelerators):
-                    yield DeviceProcess(
-                        key=self._uuids[index],
-                        observed_at_ms=at_ms,
-                        pid=traffic.model.pid + rank,
-                        name=f"VLLM::Worker_{rank}",
-                        memory_used_bytes=round(73.1 * GIB),
-                    )
-            yield self._asked(at_ms)
-        ends = ((INCIDENT_SECONDS[0], "began", Severity.WARNING), (INCIDENT_SECONDS[1], "ended", Severity.INFO))
-        for second, what, severity in ends:
-            if _passes(before_ms, at_ms, second):
-                yield Event(
-                    observed_at_ms=at_ms,
-                    kind="throttle",
-                    severity=severity,
-                    message=f"thermal slowdown {what} (simulated)",
-                    family="accelerator",
-                    key=self._uuids[HOT_ACCELERATOR],
-                )
+            readings += self.processes(at_ms)
+        return readings
 
-    def _asked(self, at_ms: int) -> ProbeSample:
-        """One probe of the chat model: a client's clock, so a little more than the server's."""
-        traffic = self._world.traffics[0]
-        where, now = position(np.array([at_ms])), np.array([at_ms])
-        first, gap = float(traffic.ttft_seconds[where.tick][0]), float(traffic.step_seconds[where.tick][0])
-        first = first * (0.9 + 0.35 * float(noise(self._world.seed, "probe", now)[0])) + 0.006
-        tokens = 16
-        if first > 10:
-            return ProbeSample(
-                key=self._probe, observed_at_ms=at_ms, outcome=Outcome.FAILED, error="no token within 10 s"
-            )
-        return ProbeSample(
-            key=self._probe,
-            observed_at_ms=at_ms,
-            outcome=Outcome.OK,
-            ttft_seconds=first,
-            ttfo_seconds=first,
-            itl_seconds=gap,
-            tpot_seconds=gap,
-            e2e_seconds=first + gap * (tokens - 1),
-            prompt_tokens=14,
-            output_tokens=tokens,
-            reasoning_tokens=0,
-        )
-
-    def _description(self, at_ms: int) -> Iterator[Reading]:
-        def entity(family: str, key: str, **labels: str) -> Entity:
-            labels["simulated"] = "yes"
-            return Entity(observed_at_ms=at_ms, family=family, key=key, host=self._host, labels=labels)
-
-        yield entity("host", self._host, vendor="simulated", model="8-GPU server", kernel="6.8.0")
-        for number in range(len(self._world.sockets)):
-            yield entity("cpu", f"{self._host}/socket {number}", vendor="AMD", model="AMD EPYC 9654 96-Core Processor")
-        for index, key in enumerate(self._uuids):
-            yield entity(
-                "accelerator",
-                key,
-                vendor="NVIDIA",
-                model="NVIDIA H100 80GB HBM3",
-                index=str(index),
-                driver="590.48.01",
-                pci=f"0000:{0x1B + index * 0x11:02x}:00.0",
-            )
+    def series(self, at: Integers) -> Iterator[Series]:
+        """All metrics of everything at some instants (Unix ms)."""
+        where = position(at)
+        for node in self._world.nodes:
+            host, machine = self._host(node.machine), node.machine
+            yield Series("host", host, columns.machine(node, where))
+            for number, part in enumerate(node.sockets):
+                values = columns.socket(part, machine.cpu_limit_watts, where)
+                yield Series("cpu", self._socket(machine, number), values)
+            for card in node.accelerators:
+                yield Series("accelerator", self._uuid(machine, card.index), columns.accelerator(card, where))
         for traffic in self._world.traffics:
-            model = traffic.model
-            yield entity("deployment", model.key, model=model.name, url=model.server, engine="vLLM", version="0.32.0")
+            yield Series("deployment", self._deployment(traffic.model), columns.deployment(traffic, where))
+
+    def increments(self, at: Integers, before: Integers) -> Iterator[tuple[str, Increments]]:
+        """Latency histograms of every deployment, by its key, for requests that ended in ``(before, at]`` (Unix ms)."""
+        for traffic in self._world.traffics:
+            for grown in increments(traffic, self._world.seed, at, before):
+                yield self._deployment(traffic.model), grown
+
+    def between(self, before_ms: int, at_ms: int) -> Iterator[Reading]:
+        """Probes and events of ``(before, at]`` (Unix ms)."""
+        for slow_ms in range(before_ms // SLOW_MS * SLOW_MS + SLOW_MS, at_ms + 1, SLOW_MS):
+            yield self._asked_own(slow_ms)
+            yield self._asked_hosted(slow_ms)
+        hot = self._uuid(*HOT)
+        for day_ms in range(before_ms // _DAY_MS * _DAY_MS, at_ms + 1, _DAY_MS):
+            for second, what, severity in zip(
+                INCIDENT_SECONDS, ("began", "ended"), (Severity.WARNING, Severity.INFO), strict=True
+            ):
+                if before_ms < day_ms + second * 1000 <= at_ms:
+                    yield Event(
+                        observed_at_ms=day_ms + second * 1000,
+                        kind="throttle",
+                        severity=severity,
+                        message=f"thermal slowdown {what} (simulated)",
+                        family="accelerator",
+                        key=hot,
+                    )
+
+    def processes(self, at_ms: int) -> Iterator[DeviceProcess]:
+        """Who holds memory on which accelerator."""
+        for traffic in self._world.traffics:
+            yield from self._workers(traffic.model, "VLLM::Worker_{}", at_ms)
+        yield from self._workers(self._world.training.work, self._world.training.work.name, at_ms)
+
+    def description(self, at_ms: int) -> Iterator[Reading]:
+        """Everything there is, and what runs on what."""
+
+        def entity(machine: Machine, family: str, key: str, **labels: str) -> Entity:
+            labels["simulated"] = "yes"
+            return Entity(observed_at_ms=at_ms, family=family, key=key, host=self._host(machine), labels=labels)
+
+        for node in self._world.nodes:
+            machine, card = node.machine, node.machine.card
+            yield entity(machine, "host", self._host(machine), vendor="simulated", model=machine.kind, kernel="6.8.0")
+            for number in range(machine.sockets):
+                yield entity(machine, "cpu", self._socket(machine, number), vendor="AMD", model=machine.cpu)
+            for index in range(machine.cards):
+                yield entity(
+                    machine,
+                    "accelerator",
+                    self._uuid(machine, index),
+                    vendor=card.vendor,
+                    model=card.model,
+                    index=str(index),
+                    driver=card.driver,
+                    pci=f"0000:{0x1B + index * 0x11:02x}:00.0",
+                )
+        for model in (traffic.model for traffic in self._world.traffics):
+            key, url = self._deployment(model), self._url(model)
+            yield entity(model.machine, "deployment", key, model=model.name, url=url, engine="vLLM", version="0.32.0")
             yield Assignment(
-                deployment_key=model.key,
+                deployment_key=key,
                 target_family="accelerator",
-                target_keys=tuple(self._uuids[i] for i in model.accelerators),
+                target_keys=tuple(self._uuid(model.machine, index) for index in model.accelerators),
                 origin="settings",
                 observed_at_ms=at_ms,
             )
-        probed = self._world.traffics[0].model
-        yield entity("probe", self._probe, url=probed.server, model=probed.name, price="not set")
+        for asked in (self._own, HOSTED):
+            charged = asked.usd_per_million_tokens
+            price = "not set" if charged is None else "{:g} / {:g} USD per million tokens".format(*charged)
+            yield entity(HOT[0], "probe", asked.name, url=asked.url, model=asked.model, price=price)
+
+    def _workers(self, work: Model | Job, called: str, at_ms: int) -> Iterator[DeviceProcess]:
+        for rank, index in enumerate(work.accelerators):
+            yield DeviceProcess(
+                key=self._uuid(work.machine, index),
+                observed_at_ms=at_ms,
+                pid=work.pid + rank,
+                name=called.format(rank),
+                memory_used_bytes=work.held_bytes,
+            )
+
+    def _asked_own(self, at_ms: int) -> ProbeSample:
+        """The chat model by a client's clock, so a little slower than by the server's."""
+        traffic, now = self._world.traffics[0], np.array([at_ms])
+        tick = position(now).tick
+        first, gap = float(traffic.ttft_seconds[tick][0]), float(traffic.step_seconds[tick][0])
+        first = first * (0.9 + 0.35 * self._chance("probe", now)) + 0.006
+        if first > 10:
+            return ProbeSample(
+                key=self._own.name, observed_at_ms=at_ms, outcome=Outcome.FAILED, error="no token within 10 s"
+            )
+        return _answered(self._own, at_ms, first, gap)
+
+    def _asked_hosted(self, at_ms: int) -> ProbeSample:
+        """The endpoint on wafer-scale hardware: no queue to be seen, and many tokens a second."""
+        now = np.array([at_ms])
+        first = HOSTED_TTFT_SECONDS * (0.85 + 0.5 * self._chance("hosted", now) ** 3)
+        gap = (0.9 + 0.3 * self._chance("hosted gap", now)) / HOSTED_TOKENS_PER_SECOND
+        return _answered(HOSTED, at_ms, first, gap)
+
+    def _chance(self, name: str, now: Integers) -> float:
+        return float(noise(self._world.seed, name, now)[0])
+
+    # --- names ---
+
+    def _host(self, machine: Machine) -> str:
+        return f"{self._fleet}-{machine.name}"
+
+    def _socket(self, machine: Machine, number: int) -> str:
+        return f"{self._host(machine)}/socket {number}"
+
+    def _uuid(self, machine: Machine, index: int) -> str:
+        return f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{self._host(machine)}/{self._world.seed}/{index}')}"
+
+    def _url(self, model: Model) -> str:
+        return f"http://{self._host(model.machine)}:{model.port}"
+
+    def _deployment(self, model: Model) -> str:
+        """As the serving source names it."""
+        return f"{self._url(model)} {model.name}"
 
 
-def _samples(
-    sample_type: Callable[..., S], key: str, at: Integers, changing: Mapping[str, NDArray[Any]], **constant: float
-) -> list[S]:
-    """One sample per instant, from columns."""
-    rows = zip(*(column.tolist() for column in changing.values()), strict=True)
-    return [
-        sample_type(key=key, observed_at_ms=at_ms, **constant, **dict(zip(changing, row, strict=True)))
-        for at_ms, row in zip(at.tolist(), rows, strict=True)
-    ]
+@lru_cache(maxsize=1)
+def _world(seed: int) -> World:
+    """Its tables take some time and 130 MB, and nobody changes them: history and live ticks share one."""
+    return World(seed)
 
 
-def _histogram(
-    bounds: tuple[float, ...], shape: float, observations: Floats, median: Floats, luck: Floats
-) -> tuple[Floats, Floats]:
-    """Whole counts per bucket, and the sum, of so many draws from a log-logistic distribution.
-
-    One draw in each of ``observations`` equal slices of probability, all shifted by ``luck``: over many
-    ticks the counts add up to the true distribution, tail included.
-    """
-    finite = np.array(bounds[:-1])
-    below = 1 / (1 + (median[:, None] / finite) ** shape)
-    cumulative = np.floor(observations[:, None] * below + luck[:, None])
-    counts = np.diff(cumulative, axis=1, prepend=0.0, append=observations[:, None])
-    mean = median * (np.pi / shape) / np.sin(np.pi / shape)
-    lower = counts @ np.array([0.0, *finite])
-    upper = np.where(counts[:, -1] > 0, np.inf, counts[:, :-1] @ finite)
-    return counts, np.clip(observations * mean, lower, upper)
+def _sample(one: Series, at_ms: int) -> Sample:
+    family = FAMILIES[one.family]
+    values: dict[str, Any] = {name: column.item() for name, column in one.values.items()}
+    whole = {
+        metric.name: int(values[metric.name]) for metric in family.metrics if metric.integer and metric.name in values
+    }
+    return family.sample_type(key=one.key, observed_at_ms=at_ms, **{**values, **whole})
 
 
-def _passes(before_ms: int, at_ms: int, second_of_day: int) -> bool:
-    """Whether a second of the UTC day lies in ``(before, at]``."""
-    day_ms, shift_ms = 86_400_000, second_of_day * 1000
-    return (at_ms - shift_ms) // day_ms != (before_ms - shift_ms) // day_ms
+def _answered(asked: Endpoint, at_ms: int, first_seconds: float, gap_seconds: float) -> ProbeSample:
+    charged = asked.usd_per_million_tokens
+    tokens = (PROMPT_TOKENS, asked.output_tokens)
+    return ProbeSample(
+        key=asked.name,
+        observed_at_ms=at_ms,
+        outcome=Outcome.OK,
+        ttft_seconds=first_seconds,
+        ttfo_seconds=first_seconds,
+        itl_seconds=gap_seconds,
+        tpot_seconds=gap_seconds,
+        e2e_seconds=first_seconds + gap_seconds * (asked.output_tokens - 1),
+        prompt_tokens=PROMPT_TOKENS,
+        output_tokens=asked.output_tokens,
+        reasoning_tokens=0,
+        cost_usd=None if charged is None else sum(n * usd for n, usd in zip(tokens, charged, strict=True)) / 1e6,
+    )

@@ -1,4 +1,4 @@
-"""The physics behind the simulated source: one week that repeats, tabulated every ten seconds.
+"""The physics behind the simulated source, tabulated for one week that repeats.
 
 Requests arrive by the hour of the day and the day of the week. They keep requests running, those
 take time, and what does not fit waits. Running requests make the accelerators work, work draws
@@ -6,180 +6,61 @@ power, power makes heat. Every quantity at every instant follows from the seed a
 and every counter is the exact integral of its rate, so a value computed today is the value that a
 backfill computes tomorrow.
 
-The planted truth: every day from 14:00 to 14:20 UTC the cooling of accelerator 2 is too weak. It sits
+Every day from 14:00 to 14:20 UTC the cooling of one accelerator (``HOT``) is too weak. It sits
 at its slowdown temperature and protects itself by halving its clock; since four accelerators share
 each layer of the model, all four wait for it, the queue grows, and time to first token rises.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.integer[Any]]
+from collectors.sources.simulated.clock import (
+    TICK_SECONDS,
+    WEEK_TICKS,
+    Counter,
+    Flags,
+    Floats,
+    hour_of_day,
+    noise,
+    wander,
+)
+from collectors.sources.simulated.fleet import H100_1, MACHINES, MODELS, TRAINING, Job, Machine, Model
+from collectors.sources.simulated.rhythms import demand
 
-TICK_SECONDS = 10
-DAY_TICKS = 86_400 // TICK_SECONDS
-WEEK_TICKS = 7 * DAY_TICKS
-ORIGIN_MS = 1_704_067_200_000  # Monday 2024-01-01 00:00 UTC: here every counter began
-
-HOT_ACCELERATOR = 2
+HOT = (H100_1, 2)
 INCIDENT_SECONDS = (14 * 3600, 14 * 3600 + 20 * 60)  # of the UTC day
 INCIDENT_SLOWDOWN = 1.9
 HEATING_SECONDS = 240  # cooling is weak this long before the clock gives way
-SLOWDOWN_CELSIUS = 87.0
 
 PATIENCE_SECONDS = 12.0  # a client that waits longer goes away
 INLET_CELSIUS = 27.0
-CELSIUS_PER_WATT = 0.056
 WARMING_SECONDS = 120.0
-EMPTY_WATTS = 70.0  # no context on the device
-HELD_WATTS = 116.0  # a model is loaded and nothing runs
-LIMIT_WATTS = 700.0
-SOCKET_LIMIT_WATTS = 360.0
+IDLE_SOCKET_WATTS = 104.0
+SOCKET_WATTS_PER_BUSY = 640.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """One deployment as its operator would describe it."""
-
-    name: str
-    server: str
-    accelerators: tuple[int, ...]
-    pid: int
-    peak_requests_per_second: float
-    prompt_tokens: float  # per request
-    output_tokens: float
-    cached_ratio: float  # of the prompt, found in the prefix cache
-    context_tokens: float  # held in the KV cache by a running request
-    kv_tokens: float  # that fit
-    most_running: float
-    step_seconds: float  # of one token, alone
-    step_seconds_per_request: float  # more for each that runs beside it
-    prefill_tokens_per_second: float
-
-    @property
-    def key(self) -> str:
-        """As the serving source names it."""
-        return f"{self.server} {self.name}"
-
-
-MODELS = (
-    Model(
-        name="meta-llama/Llama-2-70b-chat-hf",
-        server="http://127.0.0.1:8000",
-        accelerators=(0, 1, 2, 3),
-        pid=41_001,
-        peak_requests_per_second=9.5,
-        prompt_tokens=870,
-        output_tokens=256,
-        cached_ratio=0.34,
-        context_tokens=1_010,
-        kv_tokens=400_000,
-        most_running=128,
-        step_seconds=0.017,
-        step_seconds_per_request=0.00014,
-        prefill_tokens_per_second=11_000,
-    ),
-    Model(
-        name="deepseek-ai/DeepSeek-R1-Distill-Llama-70B",
-        server="http://127.0.0.1:8001",
-        accelerators=(4, 5, 6),
-        pid=52_001,
-        peak_requests_per_second=0.81,
-        prompt_tokens=420,
-        output_tokens=1_750,
-        cached_ratio=0.12,
-        context_tokens=2_100,
-        kv_tokens=175_000,
-        most_running=80,
-        step_seconds=0.023,
-        step_seconds_per_request=0.00028,
-        prefill_tokens_per_second=6_500,
-    ),
-)
-ACCELERATORS = 8
-SOCKETS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Instants as whole weeks since the origin, tick within the week, and fraction of that tick."""
-
-    weeks: Floats
-    tick: Integers
-    fraction: Floats
-
-
-def position(at_ms: Integers) -> Position:
-    """Where instants (Unix ms) lie in the table."""
-    weeks, within = np.divmod(at_ms - ORIGIN_MS, WEEK_TICKS * TICK_SECONDS * 1000)
-    tick, rest = np.divmod(within, TICK_SECONDS * 1000)
-    return Position(weeks.astype("float64"), tick, rest / (TICK_SECONDS * 1000))
-
-
-class Counter:
-    """A total since the origin; its rate (per second) is constant within a tick."""
-
-    def __init__(self, per_second: Floats) -> None:
-        self._before = np.concatenate(([0.0], np.cumsum(per_second * TICK_SECONDS)))
-
-    def at(self, where: Position) -> Floats:
-        """The total at each instant."""
-        start, end = self._before[where.tick], self._before[where.tick + 1]
-        total: Floats = where.weeks * self._before[-1] + start + (end - start) * where.fraction
-        return total
-
-
-def noise(seed: int, name: str, indices: Integers) -> Floats:
-    """Evenly spread over [0, 1), the same for the same seed, name and index (SplitMix64)."""
-    x = indices.astype("uint64") + np.uint64((seed << 32) ^ zlib.crc32(name.encode()))
-    x = x * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    spread: Floats = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype("float64") / float(1 << 53)
-    return spread
-
-
-def _wander(seed: int, name: str, knot_seconds: int) -> Floats:
-    """A smooth line through one random knot after the other, within [-1, 1]; it closes over the week."""
-    knots = np.arange(WEEK_TICKS * TICK_SECONDS // knot_seconds)
-    heights = 2 * noise(seed, name, knots) - 1
-    at = np.arange(WEEK_TICKS) * TICK_SECONDS / knot_seconds
-    line: Floats = np.interp(at, np.append(knots, len(knots)), np.append(heights, heights[0]))
-    return line
-
-
-def _rhythm() -> Floats:
-    """Demand as a share of the weekday peak: an office day over the Americas, quiet weekends."""
-    hour = np.arange(WEEK_TICKS) * TICK_SECONDS / 3600
-    of_day = 0.14 + 0.86 * np.exp(2.2 * (np.cos((hour - 15.5) * 2 * np.pi / 24) - 1))
-    of_week = np.array([0.97, 1.0, 1.0, 0.98, 0.93, 0.62, 0.55])
-    around = np.concatenate((of_week[-1:], of_week, of_week[:1]))
-    share: Floats = of_day * np.interp(hour / 24 - 0.5, np.arange(-1, 8), around)
-    return share
-
-
-def during_incident(earlier_seconds: int = 0) -> NDArray[np.bool_]:
+def during_incident(earlier_seconds: int = 0) -> Flags:
     """Which ticks of the week lie in the incident, or begin up to so many seconds before it."""
-    second = np.arange(WEEK_TICKS) * TICK_SECONDS % 86_400
+    second = hour_of_day() * 3600
     return (second >= INCIDENT_SECONDS[0] - earlier_seconds) & (second < INCIDENT_SECONDS[1])
+
+
+def _has_hot(work: Model | Job) -> bool:
+    return work.machine is HOT[0] and HOT[1] in work.accelerators
 
 
 class Traffic:
     """One deployment through the week: what arrives, runs, waits, and how fast it is answered."""
 
     def __init__(self, model: Model, seed: int) -> None:
-        self.model = model
-        slowdown = np.where(during_incident() & (HOT_ACCELERATOR in model.accelerators), INCIDENT_SLOWDOWN, 1.0)
-        demand = 1 + 0.16 * _wander(seed, model.name + " slow", 1_800) + 0.14 * _wander(seed, model.name + " fast", 120)
-        arriving = model.peak_requests_per_second * _rhythm() * demand
+        self.work = self.model = model
+        name = f"{model.machine.name} {model.name}"
+        slowdown = np.where(during_incident() & _has_hot(model), INCIDENT_SLOWDOWN, 1.0)
+        stir = 1 + 0.16 * wander(seed, name + " slow", 1_800) + 0.14 * wander(seed, name + " fast", 120)
+        arriving = model.peak_requests_per_second * demand(model.rhythm) * stir
         step_when_full = model.step_seconds + model.step_seconds_per_request * model.most_running
         capacity = model.most_running / (model.output_tokens * step_when_full * slowdown)
         served, self.waiting, given_up = _queue(arriving, capacity)
@@ -199,10 +80,15 @@ class Traffic:
         self.aborted = Counter(given_up + 0.002 * served)
         self.failed = Counter(0.0004 * served)
         self.preempted = Counter(0.25 * np.maximum(self.kv_ratio - 0.9, 0) / 0.1)
+        self.sm_active_ratio = np.where(self.load > 0, 0.06 + 0.7 * self.load, 0.0)
+        self.busy_ratio = np.where(self.load > 0, 1 - np.exp(-self.load * 40), 0.0)
+        self.copied = self.requests  # into and out of accelerators
 
 
 def _queue(arriving: Floats, capacity: Floats) -> tuple[Floats, Floats, Floats]:
     """Served and given up (requests/s) and waiting (requests) in each tick."""
+    if (arriving <= capacity).all():
+        return arriving, np.zeros(WEEK_TICKS), np.zeros(WEEK_TICKS)
     waiting = 0.0
     rows = []
     for rate, most in zip(arriving.tolist(), capacity.tolist(), strict=True):
@@ -215,65 +101,97 @@ def _queue(arriving: Floats, capacity: Floats) -> tuple[Floats, Floats, Floats]:
     return served_rates, queue, given_up
 
 
-class Accelerator:
-    """One H100 through the week; ``traffic`` is ``None`` while no model is on it."""
+class Training:
+    """A job through the week: busy all the time but for its checkpoints."""
 
-    def __init__(self, index: int, traffic: Traffic | None, seed: int) -> None:
-        self.index, self.traffic = index, traffic
-        self.throttled = during_incident() & (index == HOT_ACCELERATOR)
-        slow = during_incident() & (traffic is not None and HOT_ACCELERATOR in traffic.model.accelerators)
-        load = np.zeros(WEEK_TICKS) if traffic is None else traffic.load
-        self.sm_active_ratio = np.where(load > 0, 0.06 + 0.7 * load, 0.0) * np.where(slow & ~self.throttled, 0.6, 1.0)
-        work = self.sm_active_ratio**0.8
-        watts = EMPTY_WATTS + np.where(load > 0, HELD_WATTS - EMPTY_WATTS + 560 * work, 0)
-        watts = np.where(self.throttled, HELD_WATTS + (watts - HELD_WATTS) * 0.5, watts)
-        ripple = 2 * noise(seed, f"accelerator {index} power", np.arange(WEEK_TICKS)) - 1
-        self.power_watts = np.minimum(watts * (1 + 0.025 * ripple), LIMIT_WATTS)
-        self.busy_ratio = np.where(load > 0, 1 - np.exp(-load * 40), 0.0)
+    def __init__(self, job: Job) -> None:
+        self.work = job
+        second = np.arange(WEEK_TICKS) * TICK_SECONDS
+        saving = second % job.checkpoint_every_seconds < job.checkpoint_seconds
+        self.load = np.where(saving, 0.1, 1.0)
+        self.sm_active_ratio = job.active_ratio * self.load
+        self.busy_ratio = np.where(saving, 0.3, 1.0)
+        self.copied = Counter(40.0 * self.load)
+
+
+class Accelerator:
+    """One card through the week; ``runs`` is ``None`` while nobody is on it."""
+
+    def __init__(self, machine: Machine, index: int, runs: Traffic | Training | None, seed: int) -> None:
+        self.machine, self.index, self.runs = machine, index, runs
+        card, nothing = machine.card, np.zeros(WEEK_TICKS)
+        self.is_hot = (machine, index) == HOT
+        self.throttled = during_incident() if self.is_hot else nothing > 0
+        self.sm_active_ratio, self.busy_ratio, watts = nothing, nothing, np.full(WEEK_TICKS, card.empty_watts)
+        if runs is not None:
+            self.sm_active_ratio, self.busy_ratio = runs.sm_active_ratio, runs.busy_ratio
+            if _has_hot(runs.work) and not self.is_hot:
+                self.sm_active_ratio = self.sm_active_ratio * np.where(during_incident(), 0.6, 1.0)  # it waits
+            watts = card.held_watts + card.working_watts * self.sm_active_ratio**0.8
+        watts = np.where(self.throttled, card.held_watts + (watts - card.held_watts) * 0.5, watts)
+        ripple = 2 * noise(seed, f"{machine.name} accelerator {index} power", np.arange(WEEK_TICKS)) - 1
+        digits = 3 if card.vendor == "NVIDIA" else 0  # NVML tells milliwatts, amdsmi watts
+        self.power_watts = np.minimum(watts * (1 + 0.025 * ripple), card.limit_watts).round(digits)
         place = 1 + 0.05 * np.sin(index * 2.1)  # no two slots get the same air
-        goal = INLET_CELSIUS + CELSIUS_PER_WATT * place * self.power_watts
-        hot = during_incident(HEATING_SECONDS) & (index == HOT_ACCELERATOR)
-        self.temperature_celsius = _warm(np.where(hot, SLOWDOWN_CELSIUS + 8, goal))
+        warm = INLET_CELSIUS + card.celsius_per_watt * place * self.power_watts
+        weak = during_incident(HEATING_SECONDS) & self.is_hot
+        self.temperature_celsius = np.where(weak, card.slowdown_celsius + 8, warm)  # in the end; see _warm
         self.energy = Counter(self.power_watts)
         self.thermal_seconds = Counter(self.throttled.astype("float64"))
 
 
-def _warm(goal_celsius: Floats) -> Floats:
-    """Temperature that follows its goal with a delay and is held at the slowdown point by the device."""
-    celsius = float(goal_celsius[-1])
+def _warm(parts: Sequence[Accelerator]) -> None:
+    """Let temperatures follow their goals with a delay; the device holds them at its slowdown point."""
     follow = 1 - np.exp(-TICK_SECONDS / WARMING_SECONDS)
-    path = []
-    for goal in goal_celsius.tolist():
-        celsius = min(celsius + follow * (goal - celsius), SLOWDOWN_CELSIUS)
-        path.append(celsius)
-    return np.array(path)
+    slowdown = np.array([part.machine.card.slowdown_celsius for part in parts])
+    path = np.stack([part.temperature_celsius for part in parts], axis=1)
+    celsius = path[-1].copy()
+    for goal in path:
+        celsius = np.minimum(celsius + follow * (goal - celsius), slowdown)
+        goal[:] = celsius
+    for part, column in zip(parts, path.T, strict=True):
+        part.temperature_celsius = column.round()  # drivers tell whole degrees
 
 
 class Socket:
-    """One EPYC 9654: it tokenises, schedules and copies, so it follows the requests."""
+    """One CPU: it tokenises, schedules and copies, so it follows what the accelerators do."""
 
-    def __init__(self, index: int, traffics: Sequence[Traffic], seed: int) -> None:
-        load = np.mean([traffic.load for traffic in traffics], axis=0)
-        stir = 1 + 0.1 * _wander(seed, f"socket {index}", 300)
-        self.busy_ratio = (0.025 + (0.09 if index == 0 else 0.05) * load) * stir
-        self.power_watts = np.minimum(104 + 640 * self.busy_ratio, SOCKET_LIMIT_WATTS)
+    def __init__(self, machine: Machine, index: int, load: Floats, seed: int) -> None:
+        stir = 1 + 0.1 * wander(seed, f"{machine.name} socket {index}", 300)
+        self.busy_ratio = ((0.025 + (0.09 if index == 0 else 0.05) * load) * stir).round(4)
+        watts = IDLE_SOCKET_WATTS + SOCKET_WATTS_PER_BUSY * self.busy_ratio
+        self.power_watts = np.minimum(watts, machine.cpu_limit_watts).round(2)
         self.energy = Counter(self.power_watts)
 
 
-class World:
-    """Everything on the simulated machine."""
+class Node:
+    """One machine: its parts, and what only the whole of it has."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.traffics = tuple(Traffic(model, seed) for model in MODELS)
-        on = {index: traffic for traffic in self.traffics for index in traffic.model.accelerators}
-        self.accelerators = tuple(Accelerator(i, on.get(i), seed) for i in range(ACCELERATORS))
-        self.sockets = tuple(Socket(i, self.traffics, seed) for i in range(SOCKETS))
+    def __init__(self, machine: Machine, runs: Sequence[Traffic | Training], seed: int) -> None:
+        self.machine = machine
+        on = {index: one for one in runs for index in one.work.accelerators}
+        self.accelerators = tuple(Accelerator(machine, index, on.get(index), seed) for index in range(machine.cards))
+        load: Floats = np.mean([one.load for one in runs], axis=0)
+        self.sockets = tuple(Socket(machine, index, load, seed) for index in range(machine.sockets))
         parts: tuple[Accelerator | Socket, ...] = (*self.accelerators, *self.sockets)
         silicon = np.sum([part.power_watts for part in parts], axis=0)
-        self.node_watts = (silicon + 420) / 0.94  # memory, switches, network and fans; loss in the supplies
-        tokens = np.sum([traffic.tokens_per_second for traffic in self.traffics], axis=0)
+        around = 52.5 * machine.cards  # memory, switches, network and fans
+        self.power_watts = ((silicon + around) / 0.94).round()  # loss in the supplies
+        tokens = np.sum([one.tokens_per_second for one in runs if isinstance(one, Traffic)], axis=0)
+        self.busy_ratio: Floats = np.mean([part.busy_ratio for part in self.sockets], axis=0).round(4)
         self.sent_bytes = Counter(2_000 + 90 * tokens)  # streamed as one event per token
         self.received_bytes = Counter(3_000 + 12 * tokens)
         self.read_bytes = Counter(np.full(WEEK_TICKS, 40_000.0))
         self.written_bytes = Counter(60_000 + 4 * tokens)
+
+
+class World:
+    """Everything that is simulated."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.traffics = tuple(Traffic(model, seed) for model in MODELS)
+        self.training = Training(TRAINING)
+        every: tuple[Traffic | Training, ...] = (*self.traffics, self.training)
+        self.nodes = tuple(Node(one, [runs for runs in every if runs.work.machine is one], seed) for one in MACHINES)
+        _warm([part for node in self.nodes for part in node.accelerators])
