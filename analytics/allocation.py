@@ -20,13 +20,15 @@ from analytics.efficiency import WindowEnergy, energy_samples, window_energy
 from analytics.formulas.cost import shares, weighted_tokens
 from analytics.formulas.energy import Quality, worst
 from analytics.serving import are_gateways
+from core.language import _
 from storage import queries
 from storage.engine import Store
 
 MS_PER_HOUR = 3_600_000
 TOKEN_COUNTERS = ["prompt_tokens_total", "cached_prompt_tokens_total", "generation_tokens_total"]
 COUNTERS = [*TOKEN_COUNTERS, "succeeded_requests_total"]
-ACCELERATOR, CPU_PACKAGES = "accelerator", "CPU packages"
+ACCELERATOR, WITH_PACKAGES = _("accelerator"), _("accelerator and its part of the CPU packages")
+PACKAGES, PART_OF_PACKAGES = _("CPU packages"), _("a part of the CPU packages")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ def _uses_of(window: Window, target_id: int, on_target: pd.DataFrame, output_wei
             continue
         energy, scope = _energy(window, target_id, parts, start_ms, end_ms)
         weights = [_weight(window, int(i), output_weight_ratio) for i in running["deployment_id"]]
-        for (_, row), share in zip(running.iterrows(), shares(weights), strict=True):
+        for row, share in zip(running.to_dict("records"), shares(weights), strict=True):
             yield Use(
                 deployment_id=int(row["deployment_id"]),
                 target_id=target_id,
@@ -155,18 +157,18 @@ def _weight(window: Window, deployment_id: int, output_weight_ratio: float) -> f
 
 
 def _energy(window: Window, target_id: int, parts: int, start_ms: int, end_ms: int) -> tuple[WindowEnergy, str]:
-    """Energy of the device with its part of the host's CPU packages, and what that covers in words."""
+    """Energy of the device with its part of the host's CPU packages, and what that covers, marked for translation."""
     target = window.entity(target_id)
     sockets = window.entities[(window.entities["family"] == "cpu") & (window.entities["host"] == target["host"])]
     packages = _add([_of(window, int(i), "cpu", start_ms, end_ms) for i in sockets.index if int(i) in window.samples])
     if packages.joules is not None:
         packages = replace(packages, joules=packages.joules / parts)
     if target["family"] == "host":
-        return packages, CPU_PACKAGES if parts == 1 else f"a part of the {CPU_PACKAGES}"
+        return packages, PACKAGES if parts == 1 else PART_OF_PACKAGES
     device = _of(window, target_id, "accelerator", start_ms, end_ms)
     if device.joules is None or packages.joules is None:
         return device, ACCELERATOR
-    return _add([device, packages]), f"{ACCELERATOR} and its part of the {CPU_PACKAGES}"
+    return _add([device, packages]), WITH_PACKAGES
 
 
 def _of(window: Window, entity_id: int, family: str, start_ms: int, end_ms: int) -> WindowEnergy:

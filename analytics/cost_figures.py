@@ -10,24 +10,33 @@ from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import Span
 from analytics.formulas.unknown import total
 from analytics.prices import EnergyPrice, HourlyPrice, SiteFound, energy_price
+from core.language import _
 from core.settings import Settings
+from core.texts import Text, text
 
-NO_PRICE = "no hardware price in the settings: add a [[cost.hardware]] entry"
-NO_TARIFF = "no electricity price in the settings: set site.usd_per_kwh"
-NO_ENERGY = "no energy reading for what it runs on: see ops/health"
-NO_TOKENS = "no tokens"
-NOT_JOINED = "not known what it runs on: set serving.server.accelerators"
-NOT_YET = "its first whole hour is not over"
-SPARSE = "observed less than half of the time: no figure per token"
+NO_PRICE = _("no hardware price in the settings: add a [[cost.hardware]] entry")
+NO_TARIFF = _("no electricity price in the settings: set site.usd_per_kwh")
+NO_ENERGY = _("no energy reading for what it runs on: see ops/health")
+NO_TOKENS = _("no tokens")
+NOT_JOINED = _("not known what it runs on: set serving.server.accelerators")
+NOT_YET = _("its first whole hour is not over")
+SPARSE = _("observed less than half of the time: no figure per token")
+UNKNOWN = text(_("unknown"))
+_JOINED = {
+    "settings": text(_("joined by settings")),
+    "labels": text(_("joined by labels")),
+    "processes": text(_("joined by processes")),
+    "unjoined": text(_("not joined")),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One input of a figure, as its explanation shows it."""
+    """One input of a figure, as its explanation shows it; ``str`` of each says it."""
 
-    name: str
-    value: str
-    source: str
+    name: str | Text
+    value: str | Text
+    source: str | Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,22 +119,47 @@ def dearest_first(costs: list[DeploymentCost]) -> list[DeploymentCost]:
     return sorted(costs, key=lambda cost: (cost.total_usd is None, -(cost.total_usd or 0.0), cost.key))
 
 
-def hardware_term(price: HourlyPrice, what: str) -> Term:
-    """A price of hardware by the hour and where it is from."""
-    value = "unknown" if price.usd_per_hour is None else f"{price.usd_per_hour:.6g} USD/h"
-    return Term(f"hardware price, {what}", value, price.source)
+def joined_by(origin: str) -> Text:
+    """How it is known what a deployment runs on."""
+    return _JOINED[origin]
+
+
+def hardware_terms(device: HourlyPrice | None, host: HourlyPrice | None, host_part: float) -> list[Term]:
+    """Prices of hardware by the hour, those that were given, and where they are from."""
+    priced = [
+        (device, text(_("hardware price, accelerator"))),
+        (host, text(_("hardware price, host x {part}"), part=host_part)),
+    ]
+    return [
+        Term(
+            name,
+            UNKNOWN if price.usd_per_hour is None else text(_("{usd} USD/h"), usd=price.usd_per_hour),
+            price.source,
+        )
+        for price, name in priced
+        if price is not None
+    ]
+
+
+def changes_term(changes: int, meaning: Text) -> Term:
+    """That prices changed, and what that means."""
+    return Term(text(_("changes of prices")), text(_("{number} in the window"), number=changes), meaning)
 
 
 def electricity_terms(settings: Settings, site: SiteFound, span: Span) -> tuple[EnergyPrice, tuple[Term, Term]]:
     """What electricity cost at a site over a window, and that price and the site's PUE as terms."""
     tariff = energy_price(settings, site, span)
-    each = "unknown" if tariff.usd_per_kwh is None else f"{tariff.usd_per_kwh:.6g} USD/kWh"
     pue_ratio = site.place.pue_ratio
-    pue = "not given: cooling left out" if pue_ratio is None else f"{pue_ratio:g}"
+    pue = text(_("not given: cooling left out")) if pue_ratio is None else text("{pue}", pue=pue_ratio)
     return tariff, (
-        Term("electricity price", each, tariff.source),
+        Term(text(_("electricity price")), usd_per_kwh(tariff.usd_per_kwh), tariff.source),
         Term("PUE", pue, f"settings: {site.key}.pue_ratio"),
     )
 
 
-INSIDE = Term("electricity", "0 USD on top", "inside the hardware price")
+def usd_per_kwh(usd: float | None) -> Text:
+    """A price of electricity as a term shows it."""
+    return UNKNOWN if usd is None else text(_("{usd} USD/kWh"), usd=usd)
+
+
+INSIDE = Term(text(_("electricity")), text(_("0 USD on top")), text(_("inside the hardware price")))

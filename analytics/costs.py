@@ -24,12 +24,15 @@ from analytics.cost_figures import (
     NO_TOKENS,
     NOT_JOINED,
     SPARSE,
+    UNKNOWN,
     CostFigures,
     DeploymentCost,
     Term,
+    changes_term,
     dearest_first,
     electricity_terms,
-    hardware_term,
+    hardware_terms,
+    joined_by,
 )
 from analytics.device_hours import device_hours
 from analytics.formulas import cost as formulas
@@ -40,8 +43,10 @@ from analytics.ledger import ledger
 from analytics.power import hours_of
 from analytics.prices import HourlyPrice, hourly_price, price_cuts, site_of
 from analytics.serving import are_gateways
+from core.language import _
 from core.settings import Settings
-from core.units import show, unit_of
+from core.texts import text
+from core.units import JOULES_PER_KWH
 from storage import queries
 from storage.engine import Store
 
@@ -192,7 +197,7 @@ def _cost(
 
 def _changes(cuts: tuple[int, ...]) -> list[_Line]:
     """What is to be known where prices changed within the window; it costs nothing by itself."""
-    term = Term("changes of prices", f"{len(cuts)} in the window", "those at its end stand for all of it")
+    term = changes_term(len(cuts), text(_("those at its end stand for all of it")))
     return [_Line(0.0, "", Quality.ESTIMATED, (term,))] if cuts else []
 
 
@@ -208,25 +213,33 @@ def _bill(use: Use, settings: Settings, window: Window) -> tuple[_Line, _Line]:
 def _hardware(use: Use, main: HourlyPrice | None, device: HourlyPrice | None, host: HourlyPrice | None) -> _Line:
     """What the device and its part of the host cost; unknown without a price of either."""
     hours, host_part = use.hours * use.share, 1 / use.host_parts
-    term = Term(f"{use.target}: hours", f"{use.hours:.4g} h x share {use.share:.1%}", f"joined by {use.origin}")
+    term = Term(
+        text(_("{device}: hours"), device=use.target),
+        text(_("{hours} h x share {share} %"), hours=use.hours, share=round(100 * use.share, 1)),
+        joined_by(use.origin),
+    )
     if main is None:
         return _Line(None, NO_PRICE, Quality.DERIVED, (term,))
-    parts = ((device, "accelerator", 1.0), (host, f"host x {host_part:.3g}", host_part))
-    priced = [(price, what, part) for price, what, part in parts if price is not None]
+    priced = [(price, part) for price, part in ((device, 1.0), (host, host_part)) if price is not None]
     return _Line(
-        total(*(product(hours, part, price.usd_per_hour) for price, _, part in priced)),
-        next((price.reason for price, _, _ in priced if price.reason), ""),
+        total(*(product(hours, part, price.usd_per_hour) for price, part in priced)),
+        next((price.reason for price, _ in priced if price.reason), ""),
         Quality.DERIVED,
-        (term, *(hardware_term(price, what) for price, what, _ in priced)),
+        (term, *hardware_terms(device, host, host_part)),
     )
 
 
 def _electricity(use: Use, settings: Settings, price: HourlyPrice | None, span: Span) -> _Line:
     """Electricity on top of the hardware price; 0 where that price includes it."""
     energy = Term(
-        f"{use.target}: energy ({use.scope})",
-        show(use.joules, unit_of("energy_joules")),
-        f"{use.energy_label}, {use.quality.value}, observed {use.coverage_ratio:.0%}",
+        text(_("{device}: energy ({scope})"), device=use.target, scope=text(use.scope)),
+        UNKNOWN if use.joules is None else text(_("{energy} kWh"), energy=use.joules / JOULES_PER_KWH),
+        text(
+            _("{source}, {quality}, observed {share} %"),
+            source=text(use.energy_label),
+            quality=text(use.quality.value),
+            share=round(100 * use.coverage_ratio),
+        ),
     )
     if price is not None and not price.electricity_on_top:
         return _Line(0.0, "", Quality.DERIVED, (energy, INSIDE))

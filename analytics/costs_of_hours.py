@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analytics.allocation import ACCELERATOR, PART_OF_PACKAGES, WITH_PACKAGES
 from analytics.cost_figures import (
     INSIDE,
     NO_ENERGY,
@@ -20,11 +21,15 @@ from analytics.cost_figures import (
     NOT_JOINED,
     NOT_YET,
     SPARSE,
+    UNKNOWN,
     DeploymentCost,
     Term,
+    changes_term,
     dearest_first,
     electricity_terms,
-    hardware_term,
+    hardware_terms,
+    joined_by,
+    usd_per_kwh,
 )
 from analytics.device_hours import IDLE_ID
 from analytics.formulas import cost as formulas
@@ -37,7 +42,9 @@ from analytics.ledger import NO_PRICE as UNPRICED
 from analytics.ledger import NO_TARIFF as UNTARIFFED
 from analytics.prices import hourly_price, price_cuts, site_of
 from analytics.serving import are_gateways
+from core.language import _
 from core.settings import Settings
+from core.texts import Text, text
 from storage import queries
 from storage.engine import Store
 
@@ -228,17 +235,17 @@ def _titles(held: pd.DataFrame) -> list[str]:
 
 
 def _scope(held: pd.DataFrame, read: _Read) -> str:
-    """What the energy is that of."""
+    """What the energy is that of, marked for translation."""
     cards = bool((held["family"] == "accelerator").any())
     packages = set(held["host"]) <= read.with_packages
     if cards:
-        return "accelerator and its part of the CPU packages" if packages else "accelerator"
-    return "its part of the CPU packages"
+        return WITH_PACKAGES if packages else ACCELERATOR
+    return PART_OF_PACKAGES
 
 
 def _sources(held: pd.DataFrame | None, read: _Read) -> str:
     ids = set() if held is None else set(held["device_id"])
-    return ", ".join(sorted({read.energy_sources[i] for i in ids if i in read.energy_sources})) or "CPU accounts"
+    return ", ".join(sorted({read.energy_sources[i] for i in ids if i in read.energy_sources})) or _("CPU accounts")
 
 
 def _energy_quality(joules: float | None, held: pd.DataFrame | None, read: _Read) -> Quality:
@@ -254,27 +261,43 @@ def _terms(held: pd.DataFrame, read: _Read, of: Ledger, settings: Settings, numb
     for key, rows in held.groupby(["host", "family", "model"]):
         host, family, model = map(str, key)
         count = rows["device_id"].nunique()
-        what = f"CPUs of {host}" if family == "host" else f"{count} x {model} on {host}"
+        what = _devices(family, count, model, host)
         hours, active, idle = rows["hours"].sum(), rows["active_kwh"].sum(), rows["idle_kwh"].sum()
-        yield Term(f"{what}: hours held", f"{hours:.4g} h", f"joined by {read.origins.get(number, 'unjoined')}")
+        held_hours = text(_("{hours} h"), hours=hours)
+        yield Term(
+            text(_("{what}: hours held"), what=what), held_hours, joined_by(read.origins.get(number, "unjoined"))
+        )
         device = None if family == "host" else hourly_price(settings, "accelerator", model, host, span.end_ms - 1)
         around = hourly_price(settings, "host", host, host, span.end_ms - 1)
         parts = int(of.devices.loc[rows["device_id"].iloc[0], "host_parts"])
-        priced = [(device, "accelerator"), (around, f"host x {1 / parts:.3g}")]
-        yield from (hardware_term(price, words) for price, words in priced if price is not None)
-        used = "unknown" if rows["active_kwh"].isna().any() else f"{active:.4g} kWh active, {idle:.4g} kWh idle"
-        yield Term(f"{what}: energy at the meter", used, f"hourly accounts, {_sources(rows, read)}")
+        yield from hardware_terms(device, around, 1 / parts)
+        used = text(_("{active} kWh active, {idle} kWh idle"), active=active, idle=idle)
+        yield Term(
+            text(_("{what}: energy at the meter"), what=what),
+            UNKNOWN if rows["active_kwh"].isna().any() else used,
+            text(_("hourly accounts, {sources}"), sources=text(_sources(rows, read))),
+        )
         main = device or around
         if main is not None and not main.electricity_on_top:
             yield INSIDE
         else:
             price, pue = electricity_terms(settings, site_of(settings, host), span)[1]
             paid = per(rows["electricity_active_usd"].sum() + rows["electricity_idle_usd"].sum(), active + idle)
-            mean = "unknown" if paid is None or pd.isna(paid) else f"{paid:.6g} USD/kWh"
-            yield Term("electricity paid", mean, "mean of the hours, by energy")
-            yield from (replace(price, name="electricity price at the end"), pue)
+            mean = usd_per_kwh(None if paid is None or pd.isna(paid) else paid)
+            yield Term(text(_("electricity paid")), mean, text(_("mean of the hours, by energy")))
+            yield from (replace(price, name=text(_("electricity price at the end"))), pue)
     if settings.cost.overhead:
         names = ", ".join(one.name for one in settings.cost.overhead)
-        yield Term("overhead", f"{held['overhead_usd'].sum():.6g} USD", f"settings: {names}; by what devices cost")
+        yield Term(
+            text(_("overhead")),
+            text(_("{usd} USD"), usd=held["overhead_usd"].sum()),
+            text(_("settings: {names}; by what devices cost"), names=names),
+        )
     if cuts := price_cuts(settings, *span):
-        yield Term("changes of prices", f"{len(cuts)} in the window", "each hour at the price at its beginning")
+        yield changes_term(len(cuts), text(_("each hour at the price at its beginning")))
+
+
+def _devices(family: str, count: int, model: str, host: str) -> Text:
+    if family == "host":
+        return text(_("CPUs of {host}"), host=host)
+    return text(_("{number} x {model} on {host}"), number=count, model=model, host=host)

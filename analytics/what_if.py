@@ -23,6 +23,7 @@ from analytics.formulas.local_time import local
 from analytics.formulas.unknown import total
 from analytics.ledger import LINES, Ledger, deployment_bills
 from core.hardware.catalogue import HostedEndpoint, endpoints
+from core.language import _
 from core.prices import HostedPrice as ListPrice
 from core.settings import Settings
 from core.sites import matches
@@ -30,7 +31,7 @@ from core.units import JOULES_PER_KWH
 
 HOURS_PER_DAY = 24
 LEAST_HOURS = 0.5  # that devices worked in an hour, for its rate to say something
-NOT_COUNTED = "the server does not count prompt tokens"
+NOT_COUNTED = _("the server does not count prompt tokens")
 _SAME_PRICE = 1e-9  # of an hour's price: less is rounding
 
 

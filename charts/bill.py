@@ -7,12 +7,13 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from core.language import _, say
 
 LINES = {
-    "hardware_usd": "hardware",
-    "electricity_active_usd": "electricity, active",
-    "electricity_idle_usd": "electricity, idle",
-    "overhead_usd": "overhead",
+    "hardware_usd": _("hardware"),
+    "electricity_active_usd": _("electricity, active"),
+    "electricity_idle_usd": _("electricity, idle"),
+    "overhead_usd": _("overhead"),
 }
 _ROW = 34
 _AROUND = 120
@@ -26,8 +27,9 @@ def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
         frame: ``who`` and the columns of ``LINES``, in the currency; lines that are unknown are not drawn.
         currency: its code.
     """
+    words = {line: say(text) for line, text in LINES.items()}
     drawn = frame[["who", *LINES]].melt("who", var_name="line", value_name="amount").dropna(subset=["amount"])
-    drawn = drawn.assign(order=drawn["line"].map(list(LINES).index), line=drawn["line"].map(LINES))
+    drawn = drawn.assign(order=drawn["line"].map(list(LINES).index), line=drawn["line"].map(words))
     bars = (
         alt.Chart(drawn)
         .mark_bar()
@@ -38,13 +40,13 @@ def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
             ),
             color=alt.Color(
                 "line:N",
-                scale=alt.Scale(domain=list(LINES.values())),
+                scale=alt.Scale(domain=list(words.values())),
                 legend=alt.Legend(orient="top", title=None, columns=2, labelLimit=LABEL_PIXELS),
             ),
             order=alt.Order("order:Q"),
             tooltip=[
-                alt.Tooltip("who:N", title="who"),
-                alt.Tooltip("line:N", title="line"),
+                alt.Tooltip("who:N", title=say("who")),
+                alt.Tooltip("line:N", title=say("line")),
                 alt.Tooltip("amount:Q", title=currency, format=",.2f"),
             ],
         )
@@ -56,7 +58,7 @@ def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     """A bar per price, in the order of the frame; a dashed rule at the first leads the eye through the others.
 
     Args:
-        frame: ``name``, ``kind`` (a colour each), ``price``; rows without one are not drawn.
+        frame: ``name``, ``kind`` (said; a colour each), ``price``; rows without one are not drawn.
         title: of the prices, with their currency.
     """
     drawn = frame.dropna(subset=["price"])
@@ -78,8 +80,8 @@ def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
                 legend=alt.Legend(orient="top", title=None, columns=3, labelLimit=LABEL_PIXELS),
             ),
             tooltip=[
-                alt.Tooltip("name:N", title="which"),
-                alt.Tooltip("kind:N", title="kind"),
+                alt.Tooltip("name:N", title=say("which")),
+                alt.Tooltip("kind:N", title=say("kind")),
                 alt.Tooltip("price:Q", title=title, format=",.4~f"),
             ],
         )
@@ -105,7 +107,7 @@ def marked(chart: alt.LayerChart, changes: pd.DataFrame, span: Span) -> alt.Laye
     rules = (
         alt.Chart(changes.assign(at=span.wall(changes["at"])))
         .mark_rule(color=theme.LIMIT, strokeDash=[2, 3], strokeWidth=1.5)
-        .encode(x=span.axis(), tooltip=[instant(), alt.Tooltip("what:N", title="change")])
+        .encode(x=span.axis(), tooltip=[instant(), alt.Tooltip("what:N", title=say("change"))])
     )
     together: alt.LayerChart = chart + rules
     return together

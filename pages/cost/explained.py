@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analytics.costs import Term
+from core.language import say
 from pages.shared import words
 from pages.shared.figures import Figure, shown
 from pages.shared.filters import View
@@ -18,7 +19,7 @@ PER_ROW = 3
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A figure, how it is computed (our own words), and the terms that went in."""
+    """A figure, how it is computed (our own words, marked for translation), and the terms that went in."""
 
     figure: Figure
     formula: str
@@ -34,9 +35,11 @@ def explained(figures: Sequence[Explained], view: View, *, key: str) -> None:
                 large, small = shown(one.figure, view)
                 st.metric(words.plain(one.figure.label), large, help=one.figure.help or None)
                 st.caption(small)
-                with st.popover("How computed", icon=":material/function:", type="tertiary", key=f"{key}-{number}"):
-                    st.markdown(one.formula)
-                    st.caption(f"Window: {words.plain(one.figure.window)}.")
+                with st.popover(
+                    say("How computed"), icon=":material/function:", type="tertiary", key=f"{key}-{number}"
+                ):
+                    st.markdown(say(one.formula))
+                    st.caption(say("Window: {window}.", window=words.plain(one.figure.window)))
                     if one.terms:
                         terms(one.terms)
 
@@ -44,5 +47,6 @@ def explained(figures: Sequence[Explained], view: View, *, key: str) -> None:
 def terms(inputs: Sequence[Term]) -> None:
     """Inputs as a table: what, how much, from where."""
     rows = [tuple(words.one_line(part) for part in (term.name, term.value, term.source)) for term in inputs]
-    narrow = {"Input": st.column_config.Column(width="medium")}  # the value beside it must be seen
-    st.dataframe(pd.DataFrame(rows, columns=["Input", "Value", "From"]), hide_index=True, column_config=narrow)
+    titles = [say("Input"), say("Value"), say("Source")]
+    narrow = {titles[0]: st.column_config.Column(width="medium")}  # the value beside it must be seen
+    st.dataframe(pd.DataFrame(rows, columns=titles), hide_index=True, column_config=narrow)

@@ -8,6 +8,9 @@ from analytics.cost_totals import Total
 from analytics.costs import CostFigures, DeploymentCost, Term
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS
 from analytics.formulas.energy import ENOUGH_COVERAGE, Quality, worst
+from analytics.prices import NO_RATE
+from core.language import _, say, spoken
+from core.texts import significant
 from core.units import Unit, show, unit_of
 from pages.cost.explained import Explained
 from pages.cost.window import Window
@@ -17,64 +20,74 @@ from pages.shared.reasons import cost_reason
 
 TOKENS, JOULES = unit_of("x_tokens"), unit_of("x_joules")
 ORIGINS = {
-    "settings": "set in the settings",
-    "labels": "found by labels of an exporter",
-    "processes": "found by process ids",
-    "unjoined": "not known",
+    "settings": _("set in the settings"),
+    "labels": _("found by labels of an exporter"),
+    "processes": _("found by process ids"),
+    "unjoined": _("not known"),
 }
 LINE_WORDS = {
-    "hardware_usd": "Hardware",
-    "electricity_usd": "Electricity",
-    "electricity_active_usd": "Electricity, active",
-    "electricity_idle_usd": "Electricity, idle",
-    "overhead_usd": "Overhead",
+    "hardware_usd": _("Hardware"),
+    "electricity_usd": _("Electricity"),
+    "electricity_active_usd": _("Electricity, active"),
+    "electricity_idle_usd": _("Electricity, idle"),
+    "overhead_usd": _("Overhead"),
 }
-OUTPUT_FORMULA = (
+OUTPUT_FORMULA = _(
     "**cost / output tokens × 1,000,000**\n\nOutput tokens carry the whole cost, the work on prompts included. "
     "Hours without work on an assigned device are part of the cost."
 )
-PAIR_FORMULA = (
+PAIR_FORMULA = _(
     "**input price = cost / (prompt tokens + w × output tokens) × 1,000,000; output price = w × input price**\n\nThe "
     "only pair with that ratio that adds up to the cost. w is `cost.output_weight_ratio`; cached prompts count in full."
 )
-BLENDED_FORMULA = (
+BLENDED_FORMULA = _(
     "**cost / (prompt tokens + output tokens) × 1,000,000**\n\nDepends on the mix: compare only where "
     "prompts and answers have the same proportion."
 )
-REQUEST_FORMULA = "**cost / completed requests**\n\nFailed ones cost too, and count for nothing."
-BILL_FORMULA = (
+REQUEST_FORMULA = _("**cost / completed requests**\n\nFailed ones cost too, and count for nothing.")
+BILL_FORMULA = _(
     "**hardware + electricity while active + electricity while idle + overhead**\n\nHardware: hours held × price per "
     "hour. Electricity: energy × PUE × price of the hour, 0 where the hardware price includes it. Overhead: by what "
     "devices cost directly. Each hour at the prices at its beginning."
 )
-SAMPLES_FORMULA = (
+SAMPLES_FORMULA = _(
     "**hours assigned × hardware price per hour + energy × PUE × electricity price**\n\nElectricity is 0 where "
     "the hardware price includes it. The prices that hold at the end of the window are applied to all of it. "
     "Overhead is in the bill of whole hours alone."
 )
-ENERGY_FORMULA = (
+ENERGY_FORMULA = _(
     "**increase of the devices' energy counters**, or integrated power where there is none or where it contradicts "
     "the counter.\n\nNot included: host memory, network, fans, power supplies, cooling."
 )
-JOULES_FORMULA = (
+JOULES_FORMULA = _(
     "**energy / output tokens**\n\nThe energy of prompts and of idle hours is included. Not included: host memory, "
     "network, fans, power supplies, cooling."
 )
-TOKENS_FORMULA = "**increase of the servers' token counters**, restarts counted from zero. Reasoning is output."
+TOKENS_FORMULA = _("**increase of the servers' token counters**, restarts counted from zero. Reasoning is output.")
 
 
 def sentence(total: Total, shown: Window) -> str:
     """The verdict: what a million output tokens cost, or what is missing to say so."""
-    energy = "energy per token unknown"
-    if total.joules_per_output_token is not None:
-        energy = f"{_joules(total.joules_per_output_token)} per output token"
     if not total.output_tokens:
-        return f"No tokens in the {shown.words}; cost: {_money(total.total_usd, total.reason, shown)}."
+        cost = _money(total.total_usd, total.reason, shown)
+        return say("No tokens in the {window}; cost: {cost}.", window=shown.words, cost=cost)
+    energy = say("energy per token unknown")
+    if total.joules_per_output_token is not None:
+        energy = say("{energy} per output token", energy=_joules(total.joules_per_output_token))
+    parts = {"energy": energy, "window": shown.words}
     if total.usd_per_million_output_tokens is None:
-        return f"No price per token ({cost_reason(total.reason)}); {energy} in the {shown.words}."
-    some = "" if total.priced == total.deployments else f", {total.priced} of {total.deployments} deployments"
-    price = shown.money.show(total.usd_per_million_output_tokens)
-    return f"{price} per million output tokens in the {shown.words}{some}; {energy}."
+        return say(
+            "No price per token ({reason}); {energy} in the {window}.", reason=cost_reason(total.reason), **parts
+        )
+    parts["price"] = shown.money.show(total.usd_per_million_output_tokens)
+    if total.priced == total.deployments:
+        return say("{price} per million output tokens in the {window}; {energy}.", **parts)
+    return say(
+        "{price} per million output tokens in the {window}, {priced} of {deployments} deployments; {energy}.",
+        priced=spoken().number(total.priced),
+        deployments=spoken().number(total.deployments),
+        **parts,
+    )
 
 
 def of_total(total: Total, costs: Sequence[DeploymentCost], shown: Window, weight: float) -> list[Explained]:
@@ -91,25 +104,34 @@ def _figures(
     of: CostFigures, costs: Sequence[DeploymentCost], cost_terms: list[Term], shown: Window, weight: float
 ) -> list[Explained]:
     money = [
-        Term(f"{cost.model}: cost", _money(cost.total_usd, cost.reason, shown), cost.label.value) for cost in costs
+        Term(
+            say("{model}: cost", model=cost.model),
+            _money(cost.total_usd, cost.reason, shown),
+            say(cost.label.value),
+        )
+        for cost in costs
     ]
     output, prompt, requests = (
         [
-            Term(f"{cost.model}: {name}", _count(count), "server's counter")
-            for cost, count in zip(costs, every, strict=True)
+            Term(say(name, model=cost.model), _count(counted), say("server's counter"))
+            for cost, counted in zip(costs, every, strict=True)
         ]
         for name, every in (
-            ("output tokens", [cost.output_tokens for cost in costs]),
-            ("prompt tokens", [cost.prompt_tokens for cost in costs]),
-            ("completed requests", [cost.charged_requests for cost in costs]),
+            (_("{model}: output tokens"), [cost.output_tokens for cost in costs]),
+            (_("{model}: prompt tokens"), [cost.prompt_tokens for cost in costs]),
+            (_("{model}: completed requests"), [cost.charged_requests for cost in costs]),
         )
     )
     energy = [
-        Term(f"{cost.model}: energy, {cost.scope}", show(cost.energy_joules, JOULES), cost.energy_label)
+        Term(
+            say("{model}: energy, {scope}", model=cost.model, scope=scope(cost)),
+            show(cost.energy_joules, JOULES),
+            say(cost.energy_label),
+        )
         for cost in costs
     ]
-    currency, pair = shown.money.currency, of.unit_prices(weight)
-    weighed = Term("w, output over input", f"{weight:g}", "settings: cost.output_weight_ratio")
+    priced, pair = {"currency": shown.money.currency}, of.unit_prices(weight)
+    weighed = Term(say("w, output over input"), significant(weight), "settings: cost.output_weight_ratio")
     pair_text = cost_reason(of.reason)
     if pair is not None:
         pair_text = f"{shown.money.show(pair.input_usd_per_million)} · {shown.money.show(pair.output_usd_per_million)}"
@@ -118,31 +140,33 @@ def _figures(
     figure = _Figures(of, shown)
     return [
         Explained(
-            figure.priced(f"{currency} per million output tokens", of.usd_per_million_output_tokens),
+            figure.priced(say("{currency} per million output tokens", **priced), of.usd_per_million_output_tokens),
             OUTPUT_FORMULA,
             [*money, *output],
         ),
         Explained(
-            figure.text("Input · output, per million", pair_text, known=pair is not None),
+            figure.text(say("Input · output, per million"), pair_text, known=pair is not None),
             PAIR_FORMULA,
             [*money, *prompt, *output, weighed],
         ),
         Explained(
-            figure.priced(f"{currency} per million tokens, blended", of.usd_per_million_tokens_blended),
+            figure.priced(say("{currency} per million tokens, blended", **priced), of.usd_per_million_tokens_blended),
             BLENDED_FORMULA,
             [*money, *prompt, *output],
         ),
         Explained(
-            figure.priced("Cost", of.total_usd),
+            figure.priced(say("Cost"), of.total_usd),
             SAMPLES_FORMULA if shown.hours is None else BILL_FORMULA,
             [*_lines(of, shown), *cost_terms],
         ),
         Explained(
-            figure.priced(f"{currency} per completed request", of.usd_per_request), REQUEST_FORMULA, [*money, *requests]
+            figure.priced(say("{currency} per completed request", **priced), of.usd_per_request),
+            REQUEST_FORMULA,
+            [*money, *requests],
         ),
         Explained(
             figure.text(
-                "Energy per output token",
+                say("Energy per output token"),
                 cost_reason(of.reason) if per_token is None else _joules(per_token),
                 known=per_token is not None,
                 basis=energy_basis,
@@ -150,9 +174,9 @@ def _figures(
             JOULES_FORMULA,
             [*energy, *output],
         ),
-        Explained(figure.counted("Energy", of.energy_joules, JOULES, energy_basis), ENERGY_FORMULA, energy),
-        Explained(figure.counted("Output tokens", of.output_tokens), TOKENS_FORMULA, output),
-        Explained(figure.counted("Prompt tokens", of.prompt_tokens), TOKENS_FORMULA, prompt),
+        Explained(figure.counted(say("Energy"), of.energy_joules, JOULES, energy_basis), ENERGY_FORMULA, energy),
+        Explained(figure.counted(say("Output tokens"), of.output_tokens), TOKENS_FORMULA, output),
+        Explained(figure.counted(say("Prompt tokens"), of.prompt_tokens), TOKENS_FORMULA, prompt),
     ]
 
 
@@ -160,8 +184,12 @@ class _Figures:
     """Figures of one cost: what all of them say alike."""
 
     def __init__(self, of: CostFigures, shown: Window) -> None:
-        seen = "" if of.coverage_ratio >= ENOUGH_COVERAGE else f"observed {of.coverage_ratio:.0%}"
-        few = "small sample" if of.output_tokens and of.output_tokens < SMALL_SAMPLE_TOKENS else ""
+        seen = (
+            ""
+            if of.coverage_ratio >= ENOUGH_COVERAGE
+            else say("observed {share}", share=words.percent(of.coverage_ratio))
+        )
+        few = say("small sample") if of.output_tokens and of.output_tokens < SMALL_SAMPLE_TOKENS else ""
         self._of, self._shown = of, shown
         self._note = ", ".join(part for part in (few, seen) if part)
 
@@ -176,15 +204,13 @@ class _Figures:
 
     def counted(self, label: str, value: float | None, unit: Unit = TOKENS, basis: Basis = "measured") -> Figure:
         """What servers or devices count."""
-        reason = "the server does not count them" if unit is TOKENS else cost_reason(self._of.reason)
+        reason = say("the server does not count them") if unit is TOKENS else cost_reason(self._of.reason)
         return Figure(label=label, value=value, unit=unit, basis=basis, window=self._shown.words, reason=reason)
 
 
 def _lines(of: CostFigures, shown: Window) -> list[Term]:
-    return [
-        Term(LINE_WORDS[line], shown.money.show(usd), "samples" if shown.hours is None else "line of the bill")
-        for line, usd in of.lines.items()
-    ]
+    source = say("samples") if shown.hours is None else say("line of the bill")
+    return [Term(say(LINE_WORDS[line]), shown.money.show(usd), source) for line, usd in of.lines.items()]
 
 
 def _money(usd: float | None, reason: str, shown: Window) -> str:
@@ -193,20 +219,18 @@ def _money(usd: float | None, reason: str, shown: Window) -> str:
 
 def _joules(per_token: float) -> str:
     """Three significant digits, since it is often below one."""
-    return f"{per_token:.3g} J"
+    return f"{significant(per_token, 3)} J"
 
 
 def _count(tokens: float | None) -> str:
-    return "unknown" if tokens is None else f"{tokens:,.0f}"
+    return say("unknown") if tokens is None else spoken().number(tokens)
 
 
-def joined(cost: DeploymentCost) -> str:
-    """How it is known what a deployment runs on."""
-    return ORIGINS.get(cost.origin, cost.origin)
+def scope(cost: DeploymentCost) -> str:
+    """What the energy is that of; empty where nothing is known."""
+    return ", ".join(say(part) for part in cost.scope.split(", "))
 
 
-def scope_in_words(cost: DeploymentCost) -> str:
-    """What the energy is that of, and what it leaves out."""
-    return (
-        f"{words.plain(cost.scope) or 'nothing known'}; host memory, network, fans, supplies and cooling not included"
-    )
+def in_full(reason: str) -> str:
+    """Why something is missing, with what to do about it."""
+    return "; ".join(cost_reason(part) if part.startswith(NO_RATE) else say(part) for part in reason.split("; "))

@@ -11,6 +11,7 @@ import streamlit as st
 from analytics.costs import NO_PRICE, NO_TARIFF, DeploymentCost
 from analytics.formulas.local_time import MS_PER_HOUR
 from analytics.ledger import LINES
+from core.language import _, say
 from pages.cost.figures import LINE_WORDS
 from pages.cost.window import Window
 from pages.shared import loaders, words
@@ -18,23 +19,28 @@ from pages.shared.frame import no_data
 from pages.shared.joins import unjoined_deployments
 from pages.shared.tables import table
 
-IDLE_TITLES = {"name": "device", "hours": "hours not held", "energy_kwh": "energy (kWh)"}
+IDLE_TITLES = {
+    "name": _("device"),
+    "host": _("host"),
+    "hours": _("hours not held"),
+    "energy_kwh": _("energy (kWh)"),
+}
 
 
 def no_deployments() -> None:
     """Stands for the page while there is nobody who makes tokens."""
     no_data(
-        "No inference server was seen, so there are no tokens to divide by.",
+        say("No inference server was seen, so there are no tokens to divide by."),
         "",
-        "start one, or name it in a [[serving.server]] entry",
+        say("start one, or name it in a [[serving.server]] entry"),
     )
 
 
 def hours(shown: Window, why: str) -> None:
-    """Stands for what only the accounts of whole hours tell."""
+    """Stands for what only the accounts of whole hours tell; ``why`` is said."""
     short = shown.view.end_ms - shown.view.start_ms < MS_PER_HOUR
-    remedy = "choose 1h or more" if short else "wait until the first whole hour is over"
-    no_data("No accounted hour lies in this window.", why, remedy)
+    remedy = say("choose 1h or more") if short else say("wait until the first whole hour is over")
+    no_data(say("No accounted hour lies in this window."), why, remedy)
 
 
 def price(costs: Sequence[DeploymentCost]) -> None:
@@ -44,9 +50,11 @@ def price(costs: Sequence[DeploymentCost]) -> None:
     if not hardware and not tariff:
         return
     with st.container(border=True):
-        st.markdown(":material/sell: **Set a price.** Add this to `vatio.toml`, with your own numbers, and restart:")
+        st.markdown(
+            say(":material/sell: **Set a price.** Add this to `vatio.toml`, with your own numbers, and restart:")
+        )
         st.code("\n".join(_snippet(bool(hardware))), language="toml")
-        st.caption('Bought hardware: kind = "owned" with capex and life_years; see vatio.example.toml.')
+        st.caption(say('Bought hardware: kind = "owned" with capex and life_years; see vatio.example.toml.'))
 
 
 def _snippet(hardware: bool) -> list[str]:
@@ -57,11 +65,11 @@ def _snippet(hardware: bool) -> list[str]:
                 "[[cost.hardware]]",
                 'kind = "rented"',
                 f'applies_to = "{"accelerator" if model else "host"}"',
-                f"match = {json.dumps(model, ensure_ascii=False)}  # part of the name",
-                "per_hour = 2.50  # your price, USD unless you add a currency",
+                f"match = {json.dumps(model, ensure_ascii=False)}  # {say('part of the name')}",
+                f"per_hour = 2.50  # {say('your price, USD unless you add a currency')}",
                 "",
             ]
-    return [*lines, "[site]", "usd_per_kwh = 0.12  # your tariff; only for hardware that you own"]
+    return [*lines, "[site]", f"usd_per_kwh = 0.12  # {say('your tariff; only for hardware that you own')}"]
 
 
 def _models() -> list[str]:
@@ -75,11 +83,13 @@ def joins(shown: Window) -> None:
     free = pd.DataFrame() if shown.hours is None else loaders.unheld(*shown.hours)
     if free.empty:
         return
-    st.markdown("##### Hardware without a deployment")
+    st.markdown(f"##### {say('Hardware without a deployment')}")
     st.markdown(
-        "What it cost is in the bill, and in no figure per token. If a server works there, name its devices in "
-        "`accelerators`; if not, give them work or give them back."
+        say(
+            "What it cost is in the bill, and in no figure per token. If a server works there, name its devices in "
+            "`accelerators`; if not, give them work or give them back."
+        )
     )
     frame = shown.money.frame(free)
-    titles = {line: LINE_WORDS[line] for line in LINES} | {"total_usd": "Total"}
+    titles = {line: LINE_WORDS[line] for line in LINES} | {"total_usd": _("Total")}
     table(frame, view, key="cost-idle", titles=IDLE_TITLES, columns=shown.money.columns(frame, titles))

@@ -9,6 +9,7 @@ import streamlit as st
 
 from analytics import cost_totals
 from analytics.costs import DeploymentCost
+from core.language import _, count, say, spoken
 from core.readings import Severity
 from pages.cost import figures, missing
 from pages.cost.bill import whole_bill
@@ -17,6 +18,7 @@ from pages.cost.trend import trend
 from pages.cost.what_if import what_if
 from pages.cost.window import Window, window
 from pages.shared import loaders, words
+from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.frame import page
 from pages.shared.reasons import cost_reason
@@ -24,12 +26,21 @@ from pages.shared.store import settings
 from pages.shared.tables import table
 from pages.shared.verdict import Finding, verdict
 
-BY_SAMPLES = "By samples: hardware and electricity alone, overhead is in the bill of whole hours."
+BY_SAMPLES = _("By samples: hardware and electricity alone, overhead is in the bill of whole hours.")
+TITLES = {
+    "model": _("model"),
+    "missing": _("missing"),
+    "label": _("label"),
+    "observed_ratio": _("observed"),
+    "joined": _("joined"),
+    "server": _("server"),
+    "runs_on": _("runs on"),
+}
 
 
 def render() -> None:
     """Draw the page."""
-    page("Cost per million tokens", draw)
+    page(_("Cost per million tokens"), draw)
 
 
 def draw(view: View) -> None:
@@ -43,7 +54,7 @@ def draw(view: View) -> None:
     total, weight = cost_totals.total(costs), settings().cost.output_weight_ratio
     sentence = figures.sentence(total, shown)
     verdict(_findings(sentence, shown), sentence, view)
-    said = " ".join(part for part in (shown.money.caption, "" if shown.hours else BY_SAMPLES) if part)
+    said = " ".join(part for part in (shown.money.caption, "" if shown.hours else say(BY_SAMPLES)) if part)
     if said:
         st.caption(words.plain(said, limit=500))
     explained(figures.of_total(total, costs, shown, weight), view, key="cost-total")
@@ -60,17 +71,31 @@ def _findings(sentence: str, shown: Window) -> list[Finding]:
     """Waste beside the verdict's own sentence; none, and the sentence stands alone."""
     if shown.hours is None:
         free = shown.view.keep(loaders.unjoined(shown.view.start_ms, shown.view.end_ms)[1])
-        return [] if free.empty else _beside(sentence, len(free), "")
+        return [] if free.empty else _beside(sentence, len(free), None)
     unheld = loaders.unheld(*shown.hours)
     if unheld.empty:
         return []
     usd = unheld["total_usd"].sum(skipna=False)
-    return _beside(sentence, len(unheld), "" if pd.isna(usd) else f", which cost {shown.money.show(usd)}")
+    return _beside(sentence, len(unheld), None if pd.isna(usd) else shown.money.show(usd))
 
 
-def _beside(sentence: str, count: int, worth: str) -> list[Finding]:
-    who = "1 device was" if count == 1 else f"{count} devices were"
-    waste = f"{who} held by no known deployment, at times or always{worth}: not part of the figures below."
+def _beside(sentence: str, devices: int, cost: str | None) -> list[Finding]:
+    waste = (
+        count(
+            "{number} device was held by no known deployment, at times or always: not part of the figures below.",
+            "{number} devices were held by no known deployment, at times or always: not part of the figures below.",
+            devices,
+        )
+        if cost is None
+        else count(
+            "{number} device was held by no known deployment, at times or always, which cost {cost}: not part of the "
+            "figures below.",
+            "{number} devices were held by no known deployment, at times or always, which cost {cost}: not part of "
+            "the figures below.",
+            devices,
+            cost=cost,
+        )
+    )
     return [Finding(Severity.INFO, sentence), Finding(Severity.INFO, waste)]
 
 
@@ -79,19 +104,29 @@ def _lines(total: cost_totals.Total, shown: Window) -> None:
     usd = total.total_usd
     if not usd:
         return
-    st.markdown("##### What it is made of")
+    st.markdown(f"##### {say('What it is made of')}")
     rows = [(figures.LINE_WORDS[line], amount, (amount or 0.0) / usd) for line, amount in total.lines.items()]
-    frame = pd.DataFrame([*rows, ("Cost of the deployments", usd, 1.0)], columns=["part", "cost_usd", "share_ratio"])
+    frame = pd.DataFrame([*rows, (_("Cost of the deployments"), usd, 1.0)], columns=["part", "cost_usd", "share_ratio"])
     converted = shown.money.frame(frame)
-    columns = shown.money.columns(converted, {"cost_usd": "Cost"})
-    table(converted, shown.view, key="cost-lines", titles={"share_ratio": "share"}, columns=columns)
-    included = "" if total.electricity_usd else " Electricity is inside the hardware price."
-    st.caption(f"{total.priced} of {total.deployments} deployments, {words.plain(shown.words)}.{included}")
+    columns = shown.money.columns(converted, {"cost_usd": _("Cost")})
+    titles = {"part": _("part"), "share_ratio": _("share")}
+    table(converted, shown.view, key="cost-lines", titles=titles, columns=columns, said=("part",))
+    told = [
+        say(
+            "{priced} of {deployments} deployments, {window}.",
+            priced=spoken().number(total.priced),
+            deployments=spoken().number(total.deployments),
+            window=words.plain(shown.words),
+        )
+    ]
+    if not total.electricity_usd:
+        told.append(say("Electricity is inside the hardware price."))
+    st.caption(" ".join(told))
 
 
 def _deployments(costs: Sequence[DeploymentCost], shown: Window, weight: float) -> None:
     """A row per deployment; the picked one opens below."""
-    st.markdown("##### Deployments")
+    st.markdown(f"##### {say('Deployments')}")
     frame = pd.DataFrame(
         {
             "model": [cost.model for cost in costs],
@@ -104,33 +139,51 @@ def _deployments(costs: Sequence[DeploymentCost], shown: Window, weight: float) 
             "missing": [cost_reason(cost.reason) if cost.reason else "" for cost in costs],
             "label": [cost.label.value for cost in costs],
             "observed_ratio": _column(costs, "coverage_ratio"),
-            "joined": [figures.joined(cost) for cost in costs],
+            "joined": [figures.ORIGINS[cost.origin] for cost in costs],
             "server": [cost.server for cost in costs],
             "runs_on": [_devices(cost) for cost in costs],
         }
     )
     amounts = {
-        "total_usd": "Cost",
-        "usd_per_million_output_tokens": "Per M output tokens",
-        "usd_per_million_tokens_blended": "Per M tokens, blended",
-        "usd_per_request": "Per request",
+        "total_usd": _("Cost"),
+        "usd_per_million_output_tokens": _("Per M output tokens"),
+        "usd_per_million_tokens_blended": _("Per M tokens, blended"),
+        "usd_per_request": _("Per request"),
     }
-    converted, number = shown.money.frame(frame), st.column_config.NumberColumn
+    converted = shown.money.frame(frame)
     columns = shown.money.columns(converted, amounts) | {
-        "output_tokens": number("Output tokens", format="localized"),
-        "joules_per_output_token": number("J per output token", format="%.3f"),
+        "output_tokens": number(say("Output tokens"), 0),
+        "joules_per_output_token": number(say("J per output token"), 3),
     }
-    titles = {"runs_on": "runs on", "observed_ratio": "observed"}
-    several = len(costs) > 1
-    picked = table(converted, shown.view, key="cost-deployments", titles=titles, columns=columns, selectable=several)
+    picked = table(
+        converted,
+        shown.view,
+        key="cost-deployments",
+        titles=TITLES,
+        columns=columns,
+        said=("label", "joined"),
+        selectable=len(costs) > 1,
+    )
     cost = costs[picked or 0]
     st.markdown(f"**{words.plain(cost.model)}** {words.plain(cost.server)}")
-    st.caption(
-        f"Runs on {words.plain(_devices(cost) or 'unknown hardware', limit=500)} ({figures.joined(cost)}). "
-        f"Energy of: {figures.scope_in_words(cost)}. Observed {cost.coverage_ratio:.0%} of the window."
-        + (f" Missing: {words.plain(cost.reason)}." if cost.reason else "")
-    )
+    st.caption(_told(cost))
     explained(figures.of_deployment(cost, shown, weight), shown.view, key=f"cost-{cost.deployment_id}")
+
+
+def _told(cost: DeploymentCost) -> str:
+    """What a deployment runs on, what its energy is that of, how much was seen, and what is missing."""
+    devices = words.plain(_devices(cost) or say("unknown hardware"), limit=500)
+    told = [
+        say("Runs on {devices} ({joined}).", devices=devices, joined=say(figures.ORIGINS[cost.origin])),
+        say(
+            "Energy of: {scope}; host memory, network, fans, supplies and cooling not included.",
+            scope=words.plain(figures.scope(cost) or say("nothing known")),
+        ),
+        say("Observed {share} of the window.", share=words.percent(cost.coverage_ratio)),
+    ]
+    if cost.reason:
+        told.append(say("Missing: {reason}.", reason=words.plain(figures.in_full(cost.reason))))
+    return " ".join(told)
 
 
 def _devices(cost: DeploymentCost) -> str:

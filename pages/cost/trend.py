@@ -14,6 +14,7 @@ from analytics.prices import price_cuts
 from charts.axis import Span
 from charts.bill import marked
 from charts.timeseries import over_time
+from core.language import say
 from pages.cost import missing
 from pages.cost.window import Window
 from pages.shared import loaders
@@ -28,8 +29,8 @@ STEPS_HOURS = (1, 3, 6, 12, 24)
 def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
     """Draw the section: one line per deployment that is shown; at least a day, so that there is a course to see."""
     if shown.hours is None:
-        st.markdown("##### Over time")
-        missing.hours(shown, "Prices over time are those of whole hours.")
+        st.markdown(f"##### {say('Over time')}")
+        missing.hours(shown, say("Prices over time are those of whole hours."))
         return
     end_ms = shown.hours.end_ms
     start_ms = min(shown.hours.start_ms, end_ms - LEAST_HOURS * MS_PER_HOUR)
@@ -42,9 +43,9 @@ def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
     span = Span(start_ms, end_ms, round(1.5 * step * MS_PER_HOUR), shown.view.zone)
     cuts = price_cuts(settings(), start_ms, end_ms)
     changes = pd.DataFrame({"at": pd.to_datetime(pd.Series(cuts, dtype="int64"), unit="ms", utc=True)})
-    changes["what"] = "a price or exchange rate"
-    note = f"derived · {step} h steps of the bill, the last {hours} h"
-    note += f" · dashed: prices changed ({len(cuts)})" if cuts else ""
+    changes["what"] = say("a price or exchange rate")
+    notes = [say("derived"), say("{step} h steps of the bill, the last {hours} h", step=str(step), hours=str(hours))]
+    notes += [say("dashed: prices changed ({number})", number=str(len(cuts)))] if cuts else []
     money, (left, right) = shown.money, st.columns(2)
     column = money.name("cost_usd")
     priced = frame.assign(**{column: money.column(frame["usd_per_million_output_tokens"])}).dropna(subset=[column])
@@ -52,19 +53,19 @@ def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
     unit = "" if column == "cost_usd" else f" ({money.currency})"  # a column in USD tells its unit
     with left:
         picture(
-            f"{money.currency} per million output tokens",
-            _drawn(priced, column, f"per M output tokens{unit}", changes, span),
+            say("{currency} per million output tokens", currency=money.currency),
+            _drawn(priced, column, say("per M output tokens") + unit, changes, span),
             key="cost-trend",
-            note=f"{note} · each hour at its price",
-            why="no step with both tokens and a known cost",
+            note=" · ".join([*notes, say("each hour at its price")]),
+            why=say("no step with both tokens and a known cost"),
         )
     with right:
         picture(
-            "Energy per output token",
-            _drawn(metered, "energy_joules", "per output token", changes, span),
+            say("Energy per output token"),
+            _drawn(metered, "energy_joules", say("per output token"), changes, span),
             key="cost-energy",
-            note=f"{note} · prompts and idle time included",
-            why="no step with both tokens and a known energy",
+            note=" · ".join([*notes, say("prompts and idle time included")]),
+            why=say("no step with both tokens and a known energy"),
         )
 
 

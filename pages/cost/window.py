@@ -8,9 +8,12 @@ import pandas as pd
 
 from analytics.costs import DeploymentCost, priced_hours
 from analytics.formulas.local_time import Span
+from core.language import count
 from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.money import Money, money
+
+HOURS_PER_DAY = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +29,12 @@ class Window:
         """The window for people: ``6 hours to 10:00``."""
         if self.hours is None:
             return self.view.words
-        count, end = round(self.hours.hours), pd.Timestamp(self.hours.end_ms, unit="ms", tz="UTC")
-        length = "hour" if count == 1 else f"{count} hours" if count % 24 or count == 24 else f"{count // 24} days"
-        clock = words.clock(end, self.view.zone, now=self.view.now)
-        return f"{length} to {clock.removesuffix(':00') if clock.count(':') > 1 else clock}"  # of today it has seconds
+        hours, at = round(self.hours.hours), pd.Timestamp(self.hours.end_ms, unit="ms", tz="UTC")
+        clock = words.clock(at, self.view.zone, now=self.view.now)
+        end = clock.removesuffix(":00") if clock.count(":") > 1 else clock  # of today it has seconds
+        if hours % HOURS_PER_DAY or hours == HOURS_PER_DAY:
+            return count("hour to {end}", "{number} hours to {end}", hours, end=end)
+        return count("day to {end}", "{number} days to {end}", hours // HOURS_PER_DAY, end=end)
 
     def costs(self) -> list[DeploymentCost]:
         """Of every deployment in it, filtered as the page is."""

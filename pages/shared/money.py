@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from babel.numbers import get_currency_precision
-from streamlit import column_config
 
 from analytics import prices
+from core.language import say, spoken
 from core.settings import Settings
+from core.texts import significant
+from pages.shared.columns import number
 from pages.shared.filters import View
+from pages.shared.reasons import cost_reason
 from pages.shared.store import settings
 
 BASE = "USD"
@@ -35,17 +38,24 @@ class Money(NamedTuple):
     def caption(self) -> str:
         """What is to be said beside amounts; empty where they are in USD because that is what is wanted."""
         if self.reason:
-            return f"Amounts are in {BASE}: {self.reason} in the settings ([[cost.rate]])."
+            why = cost_reason(self.reason)
+            return say("Amounts are in {base}: {why} in the settings ([[cost.rate]]).", base=BASE, why=why)
         if self.rate_on is None:
             return ""
-        return f"Amounts are in {self.currency} at the exchange rate of {self.rate_on}, {self.per_usd:,.6g} per {BASE}."
+        return say(
+            "Amounts are in {currency} at the exchange rate of {date}, {rate} per {base}.",
+            currency=self.currency,
+            date=str(self.rate_on),
+            rate=significant(self.per_usd),
+            base=BASE,
+        )
 
     def show(self, usd: float | None, unknown: str = "unknown") -> str:
         """An amount (USD) as text; four decimals below one. What is unknown is a word, never a zero."""
         if usd is None or pd.isna(usd):
-            return unknown
+            return say(unknown)
         amount = round(usd * self.per_usd, SMALL_DECIMALS) or 0.0  # there is no minus zero
-        return f"{amount:,.{self._decimals(abs(amount))}f} {self.currency}"
+        return f"{spoken().number(amount, self._decimals(abs(amount)))} {self.currency}"
 
     def column(self, usd: pd.Series[float]) -> pd.Series[float]:
         """Amounts (USD) in the currency; what is unknown stays NaN."""
@@ -66,12 +76,10 @@ class Money(NamedTuple):
 
         Args:
             converted: as ``frame`` gives it.
-            titles: words for a column, by its name with ``usd``; the currency is put behind them.
+            titles: words for a column by its name with ``usd``, marked for translation; the currency is put behind.
         """
         return {
-            self.name(column): column_config.NumberColumn(
-                f"{title} ({self.currency})", format=f"%.{self._least(converted[self.name(column)])}f"
-            )
+            self.name(column): number(f"{say(title)} ({self.currency})", self._least(converted[self.name(column)]))
             for column, title in titles.items()
         }
 

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from babel import Locale
 
+from core.language import Language
 from core.readings import AcceleratorSample, Assignment, DeploymentSample, Entity, Reading
 from core.settings import StorageSettings
+from pages.shared import language
 from storage.engine import reader_engine
 from storage.session import writing
 from storage.upkeep import Upkeep
 from tests.pages.additions import add, configure, metric, said
 from tests.pages.conftest import Open
 from tests.pages.databases import HOST
+from tests.pages.test_language import Brackets, left_in_english
 
 TOKENS = "cost/tokens"
 HOUR_MS = 3_600_000
@@ -205,3 +209,14 @@ def test_amounts_are_in_the_currency_of_the_settings(hours: Path, open_page: Ope
     assert "14,400 CLP** = 8,000 CLP" in text
     assert metric(test, "Cost") == f"{OWN_USD * 1000:,.0f} CLP"
     assert "$" not in text
+
+
+def test_no_word_is_left_in_english(hours: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch):
+    configure(hours, TARIFF + PRICES + HOSTED)
+    monkeypatch.setattr(language, "language", lambda _: Language(Locale("en"), Brackets()))
+    test = open_bill(open_page)
+    assert not test.exception
+    assert left_in_english(test) == set()
+    terms = next(one.value for one in test.dataframe if "⟦Input⟧" in one.value)["⟦Input⟧"]
+    assert terms.str.startswith("⟦").all()
+    assert rows(test)["label"].str.startswith("⟦").all()

@@ -98,7 +98,7 @@ def test_the_price_of_a_country_is_shown_as_the_default_it_is(full: Path, open_p
     configure(full, 'country = "CL"\n' + OWNED)
     test = open_page(TOKENS)
     assert metric(test, "Cost").endswith(" USD")
-    inputs = [one.value["From"] for one in test.dataframe if "From" in one.value]
+    inputs = [one.value["Source"] for one in test.dataframe if "Source" in one.value]
     assert any(column.str.startswith("default of CL, 2023-2026 average").any() for column in inputs)
 
 
@@ -125,7 +125,7 @@ def test_every_figure_opens_to_its_terms(full: Path, open_page: Open):
     text = said(test)
     for formula in ("cost / output tokens", "energy / output tokens", "hours assigned × hardware price per hour"):
         assert formula in text
-    inputs = [one.value for one in test.dataframe if list(one.value.columns) == ["Input", "Value", "From"]]
+    inputs = [one.value for one in test.dataframe if list(one.value.columns) == ["Input", "Value", "Source"]]
     assert len(inputs) == 18  # nine figures of the whole, nine of the deployment
     everything = " ".join(str(value) for frame in inputs for value in frame.to_numpy().ravel())
     assert "0.36 USD/kWh" in everything

@@ -11,8 +11,9 @@ import pytest
 from babel import Locale
 from babel.support import NullTranslations
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import ButtonGroup
+from streamlit.testing.v1.element_tree import ButtonGroup, Selectbox
 
+from core.hardware.planning import models
 from core.language import Language
 from pages.shared import language
 from tests.pages.conftest import Open
@@ -26,6 +27,7 @@ NAMES = re.compile(
     r"socket \d|GPU-1111-2222|AMD-3333-4444|llama|vLLM|NVIDIA|AMD|Instinct|H100|MI300X|EPYC|HBM3|CSV|http\S*|"
     r"(?m:^\[+[\w.]+\]+$|^\w+ = [^#\n]*)|"  # of the settings
     r":material/\w+:|:\w+\[|`[^`]*`|America/Santiago|UTC|TTFT|TPOT|ITL|E2E|\bp\d\d\b|"
+    rf"{'|'.join(re.escape(one.model) for one in models())}|\b(mxfp4|int4|int8)\b|"
     r"\b(kWh|Wh|kW|MW|GiB|MiB|TiB|KiB|GHz|MHz|tokens|req|min|ms|USD|CO2e|PUE|SLO|KV|PCIe|XGMI|NVLink|ECC|CPU|GPU)\b"
 )
 """What is the same in every language: names of things in the test's database, units, terms of the field."""
@@ -58,7 +60,7 @@ def texts(test: AppTest) -> Iterator[str]:
 
 def _of(one: object) -> Iterator[str]:
     proto = getattr(one, "proto", None)
-    if isinstance(one, ButtonGroup):  # what it shows are its options; its value is only kept
+    if isinstance(one, ButtonGroup | Selectbox):  # what it shows are its options; its value is only kept
         yield from (one.label, one.help, *one.options)
         return
     for name in ("label", "body", "help", "value", "placeholder", "icon", "caption"):

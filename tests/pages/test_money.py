@@ -62,7 +62,7 @@ def test_a_frame_is_converted_and_its_columns_are_called_by_the_currency():
     assert found["clp_per_million_output_tokens"].isna().all()
     assert found["kwh"].tolist() == [3.0]
     column = CLP.columns(found, {"total_usd": "Total"})["total_clp"]
-    assert (column["label"], column["type_config"]["format"]) == ("Total (CLP)", "%.0f")
+    assert (column["label"], column["type_config"]["step"]) == ("Total (CLP)", 1)
 
 
 def test_a_page_takes_the_rate_at_the_end_of_its_window(database: Path):
