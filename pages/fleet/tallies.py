@@ -10,10 +10,11 @@ from analytics import cost_totals
 from core.catalog import FAMILIES
 from core.language import _, count, say, spoken
 from core.readings import Outcome, Throttle
-from core.units import show, show_money, unit_of
+from core.units import show, unit_of
 from pages.shared import loaders, things, watts, words
 from pages.shared.figures import Figure
 from pages.shared.filters import View
+from pages.shared.money import money
 from pages.shared.reasons import cost_reason, reasons
 
 _BYTES = unit_of("memory_used_bytes")
@@ -166,8 +167,8 @@ def unit_price(deployments: pd.DataFrame, view: View) -> Figure:
     usd = total.usd_per_million_output_tokens
     why = cost_reason(total.reason) if costs else _("no server")
     return Figure(
-        label=say("USD per million output tokens"),
-        text=show_money(usd, unknown=why),
+        label=say("Cost per million output tokens"),
+        text=say(why) if usd is None else money(view).show(usd),
         basis=total.label.value if usd is not None else "missing",
         window=view.words,
         help=say("Hardware and electricity over output tokens; the page Tokens opens it to its terms."),

@@ -12,11 +12,11 @@ from analytics.formulas.energy import Quality
 from charts.compare import speed_against
 from core.language import _, count, say, spoken
 from core.readings import Severity
-from core.units import show_money
 from pages.serving.figures import significant
 from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.money import money
 from pages.shared.pictures import picture
 from pages.shared.reasons import cost_reason
 from pages.shared.tables import table
@@ -93,13 +93,15 @@ def draw(view: View) -> None:
         ),
     ):
         points += published()
-    frame = listed(points, view)
+    shown_in = money(view)
+    frame = shown_in.frame(listed(points, view))
+    price = shown_in.name("usd_per_million_output_tokens")
     left, right = st.columns(2)
     with left:
         _picture(
             frame,
-            "usd_per_million_output_tokens",
-            say("USD per million output tokens"),
+            price,
+            say("{currency} per million output tokens", currency=shown_in.currency),
             say("Speed and price"),
             note=say(
                 "derived · own: hardware and electricity, prompts and idle hours included. "
@@ -237,7 +239,7 @@ def _sentence(points: Sequence[Point], view: View) -> str:
         **parts,
         cheap=_said(cheap.model),
         cheap_on=_said(cheap.hardware),
-        price=show_money(_price(cheap)),
+        price=money(view).show(_price(cheap)),
         window=view.words,
     )
 
@@ -269,7 +271,7 @@ def _table(frame: pd.DataFrame, view: View) -> None:
     number = st.column_config.NumberColumn
     columns = {
         "tokens_per_second": number(say("Tokens/s per user"), format="%.1f"),
-        "usd_per_million_output_tokens": number(say("USD per M output tokens"), format="%.4f"),
+        **money(view).columns(frame, {"usd_per_million_output_tokens": _("per M output tokens")}),
         "joules_per_output_token": number(say("J per output token"), format="%.3f"),
         "running_requests": number(say("Running, mean"), format="%.1f"),
         "prompt_tokens_per_request": number(say("Prompt tokens a request"), format="%.0f"),

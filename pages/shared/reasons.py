@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analytics.costs import NO_ENERGY, NO_PRICE, NO_TARIFF, NO_TOKENS, NOT_JOINED, SPARSE
+from analytics.cost_figures import NO_ENERGY, NO_PRICE, NO_TARIFF, NO_TOKENS, NOT_JOINED, NOT_YET, SPARSE
 from analytics.prices import NO_RATE
 from core.language import _, say
 from pages.shared import loaders
@@ -14,6 +14,7 @@ _COST = {
     NO_TOKENS: _("no tokens"),
     NO_ENERGY: _("no energy reading"),
     NOT_JOINED: _("not joined"),
+    NOT_YET: _("its first hour is not over"),
     SPARSE: _("seen too little"),
 }
 

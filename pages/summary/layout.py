@@ -16,6 +16,7 @@ from reports.figures import Tile
 from reports.sections import Section, Table
 
 COLUMNS = 4
+MOST_LARGE = 15  # characters that fit into a tile in large print
 PICTURE_PIXELS = 260
 _COLOURS: Mapping[str, Literal["green", "red", "gray"]] = {"good": "green", "bad": "red", "": "gray"}
 _ICONS = {"good": ":material/thumb_up: ", "bad": ":material/thumb_down: ", "": ""}
@@ -39,16 +40,17 @@ def tiles(said: Document) -> None:
 
 
 def _tile(tile: Tile) -> None:
+    label, value = words.plain(tile.label), words.plain(tile.value) if tile.is_known else "—"
+    changed = _ICONS[tile.tone] + words.plain(tile.change) if tile.change else None
     with st.container(border=True, height="stretch"):
-        st.caption(words.plain(tile.label))  # that of a metric would be cut
-        st.metric(
-            words.plain(tile.label),
-            words.plain(tile.value) if tile.is_known else "—",
-            delta=_ICONS[tile.tone] + words.plain(tile.change) if tile.change else None,
-            delta_color=_COLOURS[tile.tone],
-            delta_arrow="off",
-            label_visibility="collapsed",
-        )
+        st.caption(label)  # that of a metric would be cut
+        if tile.is_known and len(tile.value) > MOST_LARGE:  # so would a range
+            st.markdown(f"**{value}**")
+            if changed:
+                st.badge(changed, color=_COLOURS[tile.tone])
+        else:
+            colour = _COLOURS[tile.tone]
+            st.metric(label, value, changed, colour, delta_arrow="off", label_visibility="collapsed")
         notes = tile.notes if tile.is_known else (tile.value, *tile.notes)
         st.caption("  \n".join(words.plain(note) for note in notes))
 
