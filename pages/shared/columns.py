@@ -11,8 +11,24 @@ from streamlit import column_config
 from streamlit.elements.lib.column_types import ColumnConfig
 
 from charts.axis import scale_for, words_of
-from core.language import say
+from core.language import _, say
 from core.units import unit_of
+
+WORDS = (
+    *(
+        _("code"),
+        _("endpoint"),
+        _("last error"),
+        _("message"),
+        _("month"),
+        _("names"),
+        _("pid"),
+        _("remedy"),
+        _("rows"),
+    ),
+    *(_("severity"), _("socket"), _("spent"), _("table"), _("target"), _("ticks"), _("until")),
+)
+"""Names of columns that are said as they are; others are metrics, or a page gives them a title."""
 
 _SCALED = ("_bytes", "_bytes_per_second", "_hertz", "_tokens_per_second")  # their base units make long numbers
 

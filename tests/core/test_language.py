@@ -14,7 +14,7 @@ from charts.axis import words_of
 from core.catalog import FAMILIES
 from core.errors import ConfigError
 from core.language import LOCALES, SOURCE, count, language, languages, say, speak, spoken
-from core.units import UNITS, show, show_money, unit_of
+from core.units import PLAIN, UNITS, show, show_money, unit_of
 
 ROOT = Path(__file__).parents[2]
 SPEAKING = ("analytics", "charts", "core", "pages", "reports")
@@ -46,7 +46,7 @@ def in_the_code() -> set[tuple[str, ...]]:
     files = [file for folder in SPEAKING for file in (ROOT / folder).rglob("*.py")]
     literal = {one for file in files for one in said(ast.parse(file.read_text()))}
     metrics = [metric for family in FAMILIES.values() for metric in family.metrics]
-    units = {symbol for unit in UNITS for _, symbol in unit.steps}
+    units = {symbol for unit in (*UNITS, PLAIN) for _, symbol in unit.steps}
     made = {*(words_of(metric.name) for metric in metrics), *(metric.help for metric in metrics), *units} - {""}
     return literal | {(text,) for text in made}
 
