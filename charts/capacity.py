@@ -7,9 +7,10 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import scale_for
+from core.language import _, say
 
-MODEL_PARTS = ("weights", "KV cache")
-OTHER_PARTS = ("reserve", "free")
+MODEL_PARTS = (_("weights"), _("KV cache"))
+OTHER_PARTS = (_("reserve"), _("still free"))
 PARTS = (*MODEL_PARTS, *OTHER_PARTS)
 MOST_LABEL_PIXELS = 190
 _FAINT = "33"  # of 255, as the last two digits of a colour
@@ -24,10 +25,10 @@ def memory_bars(frame: pd.DataFrame) -> alt.LayerChart:
     """
     columns = dict(zip(("weight_bytes", "kv_bytes", "reserve_bytes", "free_bytes"), PARTS, strict=True))
     ends = frame[list(columns)].cumsum(axis="columns")
-    scale = scale_for("memory_bytes", ends["free_bytes"], title="memory of one accelerator")
+    scale = scale_for("memory_bytes", ends["free_bytes"], title=say("memory of one accelerator"))
     parts = [
         frame[["name", "layout"]].assign(
-            part=part,
+            part=say(part),
             size=frame[column] / scale.factor,
             begin=(ends[column] - frame[column]) / scale.factor,
             end=ends[column] / scale.factor,
@@ -36,22 +37,19 @@ def memory_bars(frame: pd.DataFrame) -> alt.LayerChart:
     ]
     drawn = pd.concat(parts, ignore_index=True)
     order = frame["name"].tolist()
+    grey = [theme.MISSING, theme.MISSING + _FAINT]
     layers = [
-        _layer(drawn, order, scale.title, alt.Scale(domain=list(MODEL_PARTS)), MODEL_PARTS),
-        _layer(
-            drawn,
-            order,
-            scale.title,
-            alt.Scale(domain=list(OTHER_PARTS), range=[theme.MISSING, theme.MISSING + _FAINT]),
-            OTHER_PARTS,
-        ),
+        _layer(drawn, order, scale.title, [say(part) for part in MODEL_PARTS]),
+        _layer(drawn, order, scale.title, [say(part) for part in OTHER_PARTS], grey),
     ]
     chart = alt.LayerChart(layer=layers, height=alt.Step(theme.ROW_HEIGHT), padding=theme.PADDING)
     layered: alt.LayerChart = chart.resolve_scale(color="independent")
     return layered
 
 
-def _layer(drawn: pd.DataFrame, order: list[str], title: str, colours: alt.Scale, parts: tuple[str, ...]) -> alt.Chart:
+def _layer(
+    drawn: pd.DataFrame, order: list[str], title: str, parts: list[str], colours: list[str] | None = None
+) -> alt.Chart:
     bars: alt.Chart = (
         alt.Chart(drawn[drawn["part"].isin(parts)])
         .mark_bar()
@@ -61,14 +59,14 @@ def _layer(drawn: pd.DataFrame, order: list[str], title: str, colours: alt.Scale
             x2="end:Q",
             color=alt.Color(
                 "part:N",
-                scale=colours,
-                sort=list(parts),
+                scale=alt.Scale(domain=parts) if colours is None else alt.Scale(domain=parts, range=colours),
+                sort=parts,
                 legend=alt.Legend(orient="top", columns=1, title=None, symbolType="square", symbolSize=90),
             ),
             tooltip=[
-                alt.Tooltip("name:N", title="type"),
-                alt.Tooltip("layout:N", title="layout"),
-                alt.Tooltip("part:N", title="part"),
+                alt.Tooltip("name:N", title=say("type")),
+                alt.Tooltip("layout:N", title=say("layout")),
+                alt.Tooltip("part:N", title=say("part")),
                 alt.Tooltip("size:Q", title=title, format=",.1f"),
             ],
         )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import altair as alt
 import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from core.language import _, say
 
-USED, UNUSED, DELIVERED, FORECAST = "used", "unused", "delivered", "forecast"
+USED, UNUSED, DELIVERED, FORECAST = _("used"), _("unused"), _("delivered"), _("forecast")
+_LOW, _HIGH = _("low"), _("high")
 _MOST_TICKS = 7
 _CALENDAR = (
     ("D", "%d %b"),
@@ -34,18 +38,19 @@ def burn(frame: pd.DataFrame, span: Span, title: str) -> alt.LayerChart:
     drawn = frame.assign(at=span.wall(frame["at"]))
     base = alt.Chart(drawn).encode(x=_calendar(span))
     y = alt.Y("used:Q", title=title, scale=alt.Scale(zero=True, nice=True))
-    tooltip = [instant(), *(alt.Tooltip(f"{name}:Q", format=",.1f") for name in ("delivered", "used"))]
-    ends = [alt.Tooltip(f"{name}:Q", format=",.1f") for name in ("low", "high")]
+    tooltip = [instant(), *map(_amount, (DELIVERED, USED))]
     color = alt.Color(
         "series:N",
-        scale=alt.Scale(domain=[USED, DELIVERED, FORECAST]),
+        scale=alt.Scale(domain=[say(USED), say(DELIVERED), say(FORECAST)]),
         legend=alt.Legend(orient="top", title=None, symbolType="square", symbolSize=90, symbolOpacity=1),
     )
     line = base.encode(y=alt.Y("delivered:Q", title=title), tooltip=tooltip)
     layers = [
         _as(FORECAST, base.transform_filter("isValid(datum.low)"))
         .mark_area(opacity=2 * theme.BAND_OPACITY, line=True)
-        .encode(y=alt.Y("low:Q", title=title), y2="high:Q", color=color, tooltip=[instant(), *ends]),
+        .encode(
+            y=alt.Y("low:Q", title=title), y2="high:Q", color=color, tooltip=[instant(), *map(_amount, (_LOW, _HIGH))]
+        ),
         _as(USED, base.transform_filter("isValid(datum.used)"))
         .mark_area(opacity=0.75)
         .encode(y=y, color=color, tooltip=tooltip),
@@ -55,8 +60,12 @@ def burn(frame: pd.DataFrame, span: Span, title: str) -> alt.LayerChart:
     return alt.LayerChart(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)
 
 
+def _amount(column: str) -> alt.Tooltip:
+    return alt.Tooltip(f"{column}:Q", title=say(column), format=",.1f")
+
+
 def _as(series: str, chart: alt.Chart) -> alt.Chart:
-    named: alt.Chart = chart.transform_calculate(series=f"'{series}'")
+    named: alt.Chart = chart.transform_calculate(series=json.dumps(say(series)))  # a string of Vega's own language
     return named
 
 
@@ -85,14 +94,15 @@ def weekly_split(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     """
     order = frame["week"].tolist()
     parts = frame.dropna(subset=[USED]).melt("week", [USED, UNUSED], var_name="part", value_name="amount")
+    stacked = parts["part"].map({USED: 0, UNUSED: 1})
     x = alt.X("week:O", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(labelAngle=0))
     colors = alt.Color(
         "part:N",
-        scale=alt.Scale(domain=[USED, UNUSED]),
+        scale=alt.Scale(domain=[say(USED), say(UNUSED)]),
         legend=alt.Legend(orient="top", title=None, symbolType="square", symbolSize=90),
     )
     bars = (
-        alt.Chart(parts.assign(stacked=parts["part"].map({USED: 0, UNUSED: 1})))
+        alt.Chart(parts.assign(part=parts["part"].map(say), stacked=stacked))
         .mark_bar()
         .encode(
             x=x,
@@ -100,16 +110,20 @@ def weekly_split(frame: pd.DataFrame, title: str) -> alt.LayerChart:
             color=colors,
             order="stacked:Q",
             tooltip=[
-                alt.Tooltip("week:O", title="week from"),
-                alt.Tooltip("part:N"),
+                alt.Tooltip("week:O", title=say("week from")),
+                alt.Tooltip("part:N", title=say("part")),
                 alt.Tooltip("amount:Q", title=title, format=",.2f"),
             ],
         )
     )
-    unknown = frame.loc[frame[USED].isna(), ["week"]].assign(amount=0.0, state="not seen")
+    unknown = frame.loc[frame[USED].isna(), ["week"]].assign(amount=0.0, state=say("not seen"))
     strokes = (
         alt.Chart(unknown)
         .mark_point(shape=_STROKE, size=120, stroke=theme.MISSING, strokeWidth=1.6, filled=False)
-        .encode(x=x, y="amount:Q", tooltip=[alt.Tooltip("week:O", title="week from"), alt.Tooltip("state:N")])
+        .encode(
+            x=x,
+            y="amount:Q",
+            tooltip=[alt.Tooltip("week:O", title=say("week from")), alt.Tooltip("state:N", title=say("state"))],
+        )
     )
     return alt.LayerChart(layer=[bars, strokes], height=theme.HEIGHT, padding=theme.PADDING)

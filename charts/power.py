@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -10,12 +10,13 @@ import pandas as pd
 from charts import theme
 from charts.axis import Span, instant
 from charts.timeseries import stack
+from core.language import _, say, spoken
 from core.units import JOULES_PER_KWH
 
 MOST_ROOM = 4.0  # a cap so many times above all that was drawn would flatten it: it is left to words
 KWH_PER_MWH = 1_000
-STATES = ("active", "parked", "free")
-UNATTRIBUTED = "not attributed"
+STATES = (_("active"), _("parked"), _("free"))
+UNATTRIBUTED = _("not attributed")
 _HOUR_MS = 3_600_000
 _BAR = 0.86  # of its hour
 _UNSEEN_OPACITY = 0.22
@@ -34,7 +35,7 @@ def largest(frame: pd.DataFrame, column: str, most: int = theme.MOST_SERIES) -> 
     if len(sums) <= most:
         return frame
     kept = set(sums.index[: most - 1])
-    rest = f"{len(sums) - len(kept)} others"
+    rest = say("{number} others", number=spoken().number(len(sums) - len(kept)))
     folded = frame.assign(series=frame["series"].where(frame["series"].isin(kept), rest))
     return folded.groupby(["bucket_at", "series"])[[column]].sum(min_count=1).reset_index()
 
@@ -60,7 +61,8 @@ def under_caps(
     shown = near(frame, caps)
     area, scale = stack(frame, _COLUMN, span, step_ms)
     drawn = pd.DataFrame({"cap": [cap / scale.factor for cap in shown.values()], "said": list(shown)})
-    rule = alt.Chart(drawn).encode(y="cap:Q", tooltip=["said:N", alt.Tooltip("cap:Q", format=scale.format)])
+    power = alt.Tooltip("cap:Q", title=scale.title, format=scale.format)
+    rule = alt.Chart(drawn).encode(y="cap:Q", tooltip=[alt.Tooltip("said:N", title=say("cap")), power])
     layers = [
         _unseen(unseen, span, step_ms),
         area,
@@ -80,31 +82,15 @@ def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt
     """
     parts = frame.melt("bucket_at", [*STATES, UNATTRIBUTED], var_name="state", value_name="joules")
     most_kwh = parts.groupby("bucket_at")["joules"].sum().max() / JOULES_PER_KWH
-    factor, unit = (KWH_PER_MWH, "MWh") if most_kwh >= KWH_PER_MWH else (1, "kWh")
+    factor, unit = (KWH_PER_MWH, _("MWh")) if most_kwh >= KWH_PER_MWH else (1, _("kWh"))
     parts = parts.assign(value=parts["joules"] / JOULES_PER_KWH / factor, at=span.wall(parts["bucket_at"]))
     parts = parts.assign(top=parts.groupby("bucket_at")["value"].cumsum(), end=parts["at"] + _BAR * _HOUR_MS)
     drawn = parts.assign(bottom=parts["top"] - parts["value"])[["at", "end", "state", "bottom", "top", "value"]]
     drawn = drawn[drawn["value"] > 0]
-    bars = (
-        alt.Chart(drawn)
-        .mark_rect()
-        .encode(
-            x=span.axis(),
-            x2="end:Q",
-            y=alt.Y("bottom:Q", title=f"energy ({unit})", scale=alt.Scale(zero=True, nice=True)),
-            y2="top:Q",
-            tooltip=[
-                instant(title="hour from"),
-                alt.Tooltip("state:N"),
-                alt.Tooltip("value:Q", title=unit, format=",.3f"),
-            ],
-        )
-    )
-    layers = [_unseen(unseen, span, _HOUR_MS)]
-    layers.append(bars.transform_filter(f"datum.state !== '{UNATTRIBUTED}'").encode(color=_states(list(STATES))))
-    if (drawn["state"] == UNATTRIBUTED).any():
-        of_none = bars.transform_filter(f"datum.state === '{UNATTRIBUTED}'")
-        layers.append(of_none.encode(color=_states([UNATTRIBUTED], [theme.MISSING])))
+    lost = drawn["state"] == UNATTRIBUTED
+    layers = [_unseen(unseen, span, _HOUR_MS), _bars(drawn[~lost], span, unit, STATES)]
+    if lost.any():
+        layers.append(_bars(drawn[lost], span, unit, [UNATTRIBUTED], [theme.MISSING]))
     return alt.LayerChart(
         layer=layers,
         resolve=alt.Resolve(scale={"color": "independent"}),
@@ -113,9 +99,29 @@ def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt
     )
 
 
-def _states(names: list[str], colours: list[str] | None = None) -> alt.Color:
-    scale = alt.Scale(domain=names) if colours is None else alt.Scale(domain=names, range=colours)
-    return alt.Color("state:N", scale=scale, legend=alt.Legend(orient="top", title=None, symbolType="square"))
+def _bars(
+    drawn: pd.DataFrame, span: Span, unit: str, states: Sequence[str], colours: Sequence[str] | None = None
+) -> alt.Chart:
+    said = [say(state) for state in states]
+    title = say("energy") + f" ({say(unit)})"
+    scale = alt.Scale(domain=said) if colours is None else alt.Scale(domain=said, range=list(colours))
+    bars: alt.Chart = (
+        alt.Chart(drawn.assign(state=drawn["state"].map(say)))
+        .mark_rect()
+        .encode(
+            x=span.axis(),
+            x2="end:Q",
+            y=alt.Y("bottom:Q", title=title, scale=alt.Scale(zero=True, nice=True)),
+            y2="top:Q",
+            color=alt.Color("state:N", scale=scale, legend=alt.Legend(orient="top", title=None, symbolType="square")),
+            tooltip=[
+                instant(title=say("hour from")),
+                alt.Tooltip("state:N", title=say("state")),
+                alt.Tooltip("value:Q", title=say(unit), format=",.3f"),
+            ],
+        )
+    )
+    return bars
 
 
 def _unseen(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.Chart:
@@ -125,6 +131,10 @@ def _unseen(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.Chart:
     band: alt.Chart = (
         alt.Chart(drawn)
         .mark_rect(color=theme.MISSING, opacity=_UNSEEN_OPACITY, clip=True)
-        .encode(x=span.axis(), x2="end:Q", tooltip=[instant(title="from"), alt.Tooltip("said:N", title="not all seen")])
+        .encode(
+            x=span.axis(),
+            x2="end:Q",
+            tooltip=[instant(title=say("from")), alt.Tooltip("said:N", title=say("not all seen"))],
+        )
     )
     return band

@@ -6,16 +6,21 @@ from dataclasses import dataclass
 
 from analytics.formulas import capacity
 from core.hardware.planning import ModelShape, Precision
+from core.language import _
+from core.texts import Text, text
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One line of the arithmetic: what it is, its value in ``unit``, and how it came about. ``None``: unknown."""
+    """One line of the arithmetic: what it is, its value in ``unit``, and how it came about. ``None``: unknown.
+
+    The name is marked for translation; ``str`` of the arithmetic says it.
+    """
 
     name: str
     value: float | None
     unit: str
-    arithmetic: str
+    arithmetic: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +54,39 @@ class Demand:
             kv_bytes=kv,
             terms=(
                 Term(
-                    "weights",
+                    _("weights"),
                     weights,
                     "B",
-                    f"{model.parameters - wide:,} parameters × {narrow_bytes:g} B + {wide:,} × {wide_bytes:g} B",
+                    text(
+                        _("{narrow} parameters × {narrow_bytes} B + {wide} × {wide_bytes} B"),
+                        narrow=model.parameters - wide,
+                        narrow_bytes=narrow_bytes,
+                        wide=wide,
+                        wide_bytes=wide_bytes,
+                    ),
                 ),
                 Term(
-                    "KV cache of a token",
+                    _("KV cache of a token"),
                     token,
                     "B",
-                    f"{model.layers} layers × {model.kv_heads} KV heads × {model.kv_values_per_head} values"
-                    f" × {kv_value_bytes:g} B",
+                    text(
+                        _("{layers} layers × {heads} KV heads × {values} values × {value_bytes} B"),
+                        layers=model.layers,
+                        heads=model.kv_heads,
+                        values=model.kv_values_per_head,
+                        value_bytes=kv_value_bytes,
+                    ),
                 ),
                 Term(
-                    "KV cache of all requests",
+                    _("KV cache of all requests"),
                     kv,
                     "B",
-                    f"{concurrency:,} requests × {cached:,.0f} tokens (mean of the layers) × {token:,.0f} B",
+                    text(
+                        _("{requests} requests × {tokens} tokens (mean of the layers) × {token_bytes} B"),
+                        requests=concurrency,
+                        tokens=round(cached),
+                        token_bytes=round(token),
+                    ),
                 ),
             ),
         )

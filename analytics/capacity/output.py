@@ -11,18 +11,20 @@ from analytics.formulas.states import LOOKBACK_MS
 from analytics.serving import are_gateways
 from core.hardware.catalogue import match_accelerator
 from core.hardware.planning import match_model
+from core.language import _
+from core.texts import Text, text
 from storage import queries
 from storage.engine import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Output tokens per second and accelerator that were seen, and under which conditions."""
+    """Output tokens per second and accelerator that were seen; ``str`` of the basis says under which conditions."""
 
     model: str
     accelerator: str
     tokens_per_second_per_accelerator: float
-    basis: str
+    basis: Text
 
 
 def measured(engine: Store, start_ms: int, end_ms: int) -> list[Measured]:
@@ -42,10 +44,17 @@ def measured(engine: Store, start_ms: int, end_ms: int) -> list[Measured]:
         device_seconds = float((of["seconds"] * of["devices"]).sum())
         tokens, running = float(of["generation_tokens_total"].sum()), of["running_requests"].mean()
         if tokens > 0 and device_seconds > 0:
-            load = "" if pd.isna(running) else f", {running:,.1f} requests at once in a copy"
-            basis = f"{tokens:,.0f} output tokens / {device_seconds:,.0f} s of accelerators at work{load}"
+            basis = _basis(tokens, device_seconds, None if pd.isna(running) else running)
             answer.append(Measured(str(model), str(kind), tokens / device_seconds, basis))
     return answer
+
+
+def _basis(tokens: float, device_seconds: float, running: float | None) -> Text:
+    whole = {"tokens": round(tokens), "seconds": round(device_seconds)}
+    if running is None:
+        return text(_("{tokens} output tokens / {seconds} s of accelerators at work"), **whole)
+    said = _("{tokens} output tokens / {seconds} s of accelerators at work, {requests} requests at once in a copy")
+    return text(said, **whole, requests=round(running, 1))
 
 
 def _work(engine: Store, entities: pd.DataFrame, start_ms: int, end_ms: int) -> pd.DataFrame:

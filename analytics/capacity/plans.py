@@ -12,13 +12,16 @@ from analytics.formulas.capacity import RUNTIME_RESERVE_BYTES, USABLE_MEMORY_RAT
 from analytics.formulas.unknown import product
 from core.hardware.catalogue import AcceleratorModel
 from core.hardware.planning import ModelShape, Precision, node_of
+from core.language import _
+from core.texts import Part, Text, text
 
-POWER_SCOPE = "accelerators only, TDP"
-BOUND = "bound by memory bandwidth, not a forecast"
-NO_NODE = "how many of them one server has is not published"
-NO_TDP, NO_BANDWIDTH = "no TDP is published", "no memory bandwidth is published"
-DOES_NOT_FIT = "not even with one layer on each node"
-DOES_NOT_FIT_A_SERVER = f"more than {capacity.LARGEST_GROUP} accelerators, and {NO_NODE}"
+NO_NODE = _("how many of them one server has is not published")
+NO_TDP, NO_BANDWIDTH = _("no TDP is published"), _("no memory bandwidth is published")
+DOES_NOT_FIT = text(_("not even with one layer on each node"))
+DOES_NOT_FIT_A_SERVER = text(
+    _("more than {number} accelerators, and how many of them one server has is not published"),
+    number=capacity.LARGEST_GROUP,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One model on one type of accelerator. ``None``: does not fit or unknown, and ``reason`` says why."""
+    """One model on one type of accelerator. ``None``: does not fit or unknown, and ``reason`` says why.
+
+    Power is an estimate: TDP of the accelerators alone. The bound is by memory bandwidth, and not a forecast.
+    """
 
     model: str
     accelerator: AcceleratorModel
@@ -51,12 +57,17 @@ class Plan:
     memory: Memory | None = None
     accelerators_per_node: int | None = None
     nodes: int | None = None
-    node_watts: float | None = None  # an estimate of POWER_SCOPE
+    node_watts: float | None = None
     usd_per_node_hour: float | None = None
-    decode_bound_tokens_per_second: float | None = None  # BOUND
+    decode_bound_tokens_per_second: float | None = None
     terms: tuple[Term, ...] = ()
     measured: tuple[Measured, ...] = ()
-    reason: str = ""
+    reasons: tuple[Text, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it does not fit, or what is not known of the type, in the language of the thread."""
+        return "; ".join(map(str, self.reasons))
 
     @property
     def accelerators(self) -> int | None:
@@ -96,8 +107,8 @@ def plan(
     if context_tokens < 1 or concurrency < 1:
         raise ValueError("expected one request of one token at least")
     if context_tokens > model.context_tokens:
-        reason = f"a request of this model holds {model.context_tokens:,} tokens at most"
-        return [Plan(model=model.model, accelerator=one, reason=reason) for one in accelerators]
+        reason = text(_("a request of this model holds {tokens} tokens at most"), tokens=model.context_tokens)
+        return [Plan(model=model.model, accelerator=one, reasons=(reason,)) for one in accelerators]
     demand = Demand.of(model, precision, context_tokens, concurrency, kv_precision)
     prices = usd_per_accelerator_hour or {}
     return [_plan(demand, one, prices.get(one.model)) for one in accelerators]
@@ -110,10 +121,15 @@ def _plan(demand: Demand, accelerator: AcceleratorModel, usd_per_accelerator_hou
     terms = (
         *demand.terms,
         Term(
-            "usable memory of an accelerator",
+            _("usable memory of an accelerator"),
             usable,
             "B",
-            f"{accelerator.memory_bytes:,} B × {USABLE_MEMORY_RATIO:g} − {RUNTIME_RESERVE_BYTES:,} B for the runtime",
+            text(
+                _("{memory} B × {usable} − {reserve} B for the runtime"),
+                memory=accelerator.memory_bytes,
+                usable=USABLE_MEMORY_RATIO,
+                reserve=RUNTIME_RESERVE_BYTES,
+            ),
         ),
     )
     layout = _smallest(demand, size, usable)
@@ -124,7 +140,7 @@ def _plan(demand: Demand, accelerator: AcceleratorModel, usd_per_accelerator_hou
             accelerator=accelerator,
             accelerators_per_node=size,
             terms=terms,
-            reason=reason,
+            reasons=(reason,),
         )
     nodes = capacity.nodes_needed(layout.accelerators, size)
     tdp_watts, bandwidth = accelerator.tdp_watts, accelerator.memory_bytes_per_second
@@ -150,20 +166,38 @@ def _plan(demand: Demand, accelerator: AcceleratorModel, usd_per_accelerator_hou
         terms=(
             *terms,
             *_layout_terms(demand, layout),
-            Term("nodes", nodes, "nodes", f"⌈{layout.accelerators} / {_shown(size)}⌉"),
-            Term("power of a node", node_watts, "W", f"{_shown(size)} × {_shown(tdp_watts)} W, {POWER_SCOPE}"),
-            Term("price of a node", usd_per_node_hour, "USD/h", f"{_shown(size)} × {_price(usd_per_accelerator_hour)}"),
+            Term(_("nodes"), nodes, "nodes", text(f"⌈{layout.accelerators} / {_shown(size)}⌉")),
             Term(
-                "output of all requests at most",
+                _("power of a node"),
+                node_watts,
+                "W",
+                text(_("{number} × {power} W, accelerators only, TDP"), number=_shown(size), power=_shown(tdp_watts)),
+            ),
+            Term(
+                _("price of a node"),
+                usd_per_node_hour,
+                "USD/h",
+                text("{number} × {price}", number=_shown(size), price=_price(usd_per_accelerator_hour)),
+            ),
+            Term(
+                _("output of all requests at most"),
                 bound,
                 "tokens/s",
-                f"{demand.concurrency:,} requests × {layout.tensor_parallel} × {_shown(bandwidth)} B/s"
-                f" / ({demand.active_weight_bytes:,.0f} B of weights for a token + {demand.kv_bytes:,.0f} B of KV cache"
-                f" / {min(demand.concurrency, layout.pipeline_parallel)});"
-                f" {BOUND}",
+                text(
+                    _(
+                        "{requests} requests × {group} × {bandwidth} B/s / ({weights} B of weights for a token + "
+                        "{kv} B of KV cache / {stages}); bound by memory bandwidth, not a forecast"
+                    ),
+                    requests=demand.concurrency,
+                    group=layout.tensor_parallel,
+                    bandwidth=_shown(bandwidth),
+                    weights=round(demand.active_weight_bytes),
+                    kv=round(demand.kv_bytes),
+                    stages=min(demand.concurrency, layout.pipeline_parallel),
+                ),
             ),
         ),
-        reason="; ".join(_unknown(size, tdp_watts, bandwidth)),
+        reasons=tuple(text(reason) for reason in _unknown(size, tdp_watts, bandwidth)),
     )
 
 
@@ -197,22 +231,30 @@ def _filled(demand: Demand, layout: Layout) -> float | None:
 def _layout_terms(demand: Demand, layout: Layout) -> tuple[Term, ...]:
     heads, group, stages = demand.model.kv_heads, layout.tensor_parallel, layout.pipeline_parallel
     held = capacity.kv_heads_held(heads, group)
-    sharing = "divided" if heads % group == 0 else f"each on {group // heads} accelerators"
     ratio = capacity.stage_ratio(demand.model.layers, stages)
+    sharing = text(_("KV heads divided"))
+    if heads % group:
+        sharing = text(_("each KV head on {number} accelerators"), number=group // heads)
+    arithmetic = text(
+        _("{ratio} of the layers × (weights / {group} + KV cache × {held}/{heads}), {sharing}"),
+        ratio=ratio,
+        group=group,
+        held=_shown(held),
+        heads=heads,
+        sharing=sharing,
+    )
+    arrangement = text(_("tensor parallel {group} × {stages} in a pipeline"), group=group, stages=stages)
     return (
-        Term("accelerators", layout.accelerators, "accelerators", f"tensor parallel {group} × {stages} in a pipeline"),
-        Term(
-            "memory filled on an accelerator",
-            _filled(demand, layout),
-            "B",
-            f"{ratio:.3g} of the layers × (weights / {group} + KV cache × {held}/{heads}), KV heads {sharing}",
-        ),
+        Term(_("accelerators"), layout.accelerators, "accelerators", arrangement),
+        Term(_("memory filled on an accelerator"), _filled(demand, layout), "B", arithmetic),
     )
 
 
-def _shown(value: float | None) -> str:
-    return "?" if value is None else f"{value:,.0f}"
+def _shown(value: float | None) -> Part:
+    return "?" if value is None else round(value)
 
 
-def _price(usd_per_hour: float | None) -> str:
-    return "a price that the settings do not give" if usd_per_hour is None else f"{usd_per_hour:,.4f} USD/h"
+def _price(usd_per_hour: float | None) -> Text:
+    if usd_per_hour is None:
+        return text(_("a price that the settings do not give"))
+    return text(_("{usd} USD/h"), usd=usd_per_hour)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from analytics.capacity.demand import Term
 from analytics.capacity.output import Measured
 from analytics.capacity.plans import Plan
+from core.language import _
+from core.texts import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,16 @@ def towards(one: Plan, tokens_per_second: float) -> Target:
     size, rate = one.layout.accelerators, one.measured[0].tokens_per_second_per_accelerator
     copies = math.ceil(tokens_per_second / (rate * size))
     count = copies * size
-    arithmetic = f"⌈{tokens_per_second:,.0f} tokens/s / ({rate:,.1f} tokens/s × {size})⌉ × {size} in each copy"
+    arithmetic = text(
+        _("⌈{wanted} tokens/s / ({rate} tokens/s × {size})⌉ × {size} in each copy"),
+        wanted=round(tokens_per_second),
+        rate=round(rate, 1),
+        size=size,
+    )
     return Target(
         count,
         (
-            Term("measured output of an accelerator", rate, "tokens/s", one.measured[0].basis),
-            Term("accelerators for the output asked for", count, "accelerators", arithmetic),
+            Term(_("measured output of an accelerator"), rate, "tokens/s", one.measured[0].basis),
+            Term(_("accelerators for the output asked for"), count, "accelerators", arithmetic),
         ),
     )

@@ -11,6 +11,8 @@ from analytics.commitments.standing import (
     standing,
 )
 from analytics.commitments.terms import (
+    Phase,
+    State,
     amortised,
     committed,
     days,
@@ -29,7 +31,9 @@ __all__ = [
     "SEEN_LITTLE",
     "Effective",
     "Forecast",
+    "Phase",
     "Standing",
+    "State",
     "Use",
     "amortised",
     "burn",

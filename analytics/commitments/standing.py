@@ -26,10 +26,11 @@ from analytics.formulas.forecast import month_end_usd
 from analytics.formulas.local_time import Span
 from analytics.formulas.objectives import Between
 from analytics.formulas.unknown import per, product
+from core.language import _
 from core.prices import Contract
 from core.settings import Settings
 
-SEEN_LITTLE = "too little of the time was seen"
+SEEN_LITTLE = _("too little of the time was seen")
 _DAY_HOURS = 24
 
 
@@ -49,7 +50,8 @@ class Standing:
 
     ``committed`` is as if all of it were there from the first day, ``delivered`` what was: tranches from their day on.
     ``used`` stands for the whole window: gaps, where they are few, at the mean of what was seen. ``rows`` are the used
-    and unused part of ``usd`` and add up to it to the cent.
+    and unused part of ``usd`` and add up to it to the cent. Reasons are marked for translation; only
+    that of a missing exchange rate names a currency.
     """
 
     contract: Contract
@@ -109,7 +111,7 @@ def standing(contract: Contract, settings: Settings, of: Iterable[Use], window: 
         rows=None if split is None or usd is None else _to_the_cent(usd, split),
         effective=_effective(contract, money.amount, there, used, use, factor),
         quality=Quality.MISSING if used is None else worst(Quality.DERIVED, *([Quality.ESTIMATED] * estimated)),
-        reason="" if used is not None else use.reason or f"{SEEN_LITTLE}: {use.covered_ratio:.0%}",
+        reason="" if used is not None else use.reason or SEEN_LITTLE,
         money_reason=money.reason,
     )
 

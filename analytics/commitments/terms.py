@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from enum import Enum, auto
 from itertools import pairwise
+from typing import NamedTuple
 
 from analytics import prices
 from analytics.formulas.commitment import amortised_usd
@@ -13,6 +15,25 @@ from analytics.formulas.unknown import product, total
 from analytics.prices import Converted
 from core.prices import Contract, Tranche
 from core.settings import Settings
+
+
+class Phase(Enum):
+    """Where in its term a contract is."""
+
+    AHEAD = auto()
+    RUNNING = auto()
+    OVER = auto()
+
+
+class State(NamedTuple):
+    """Where in its term a contract is, and the day that is to be told: the first of one ahead, else the last.
+
+    days: to the first day of one ahead, and left of one that runs.
+    """
+
+    phase: Phase
+    day: date
+    days: int
 
 
 def term(contract: Contract, settings: Settings) -> Span:
@@ -25,18 +46,13 @@ def days_left(contract: Contract, settings: Settings, at_ms: int) -> int:
     return max((contract.ends - max(day_of(settings, at_ms), contract.begins)).days, 0)
 
 
-def state(contract: Contract, settings: Settings, at_ms: int) -> str:
-    """Where in its term a contract is, in words."""
+def state(contract: Contract, settings: Settings, at_ms: int) -> State:
+    """Where in its term a contract is at an instant."""
     today, last = day_of(settings, at_ms), contract.ends - timedelta(days=1)
     if today < contract.begins:
-        return f"begins on {contract.begins:%A, %Y-%m-%d}, in {_count((contract.begins - today).days)}"
-    if today > last:
-        return f"ended on {last:%A, %Y-%m-%d}"
-    return f"running, {_count(days_left(contract, settings, at_ms))} left, the last is {last:%A, %Y-%m-%d}"
-
-
-def _count(number: int) -> str:
-    return "1 day" if number == 1 else f"{number:,} days"
+        return State(Phase.AHEAD, contract.begins, (contract.begins - today).days)
+    left = days_left(contract, settings, at_ms)
+    return State(Phase.RUNNING if left else Phase.OVER, last, left)
 
 
 def day_of(settings: Settings, at_ms: int) -> date:

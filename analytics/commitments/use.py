@@ -36,14 +36,15 @@ from analytics.formulas.local_time import Span
 from analytics.formulas.unknown import total
 from analytics.ledger import LINES, NO_ENERGY, Ledger, ledger
 from analytics.serving import are_gateways, asks
+from core.language import _
 from core.prices import Contract
 from core.settings import Settings
 from core.sites import matches
 from storage import queries
 from storage.engine import Store
 
-NOT_SEEN = "nothing it pays for was seen"
-NO_HOSTED_PRICE = "no hosted price"
+NOT_SEEN = _("nothing it pays for was seen")
+NO_HOSTED_PRICE = _("no hosted price")
 _KWH_PER_MWH = 1_000
 
 

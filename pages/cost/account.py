@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from babel.dates import format_date
 
 from analytics import commitments
-from analytics.commitments import Forecast, Standing, Use
+from analytics.commitments import Forecast, Phase, Standing, State, Use
 from analytics.formulas.local_time import MS_PER_HOUR, Span, local
 from analytics.formulas.wastes import COMMITMENT_USE_RATIO
+from core.language import _, count, say, spoken
 from core.prices import Contract
 from core.units import Unit, unit_of
 from pages.shared import loaders
@@ -19,18 +21,20 @@ from pages.shared.store import settings
 
 DAY_MS = 24 * MS_PER_HOUR
 USED_IS = {
-    "megawatts": "energy of the accelerators and CPU packages of its hosts, x PUE where one is given; fans and network "
-    "of the hosts are not in it",
-    "gpu_hours": "hours in which deployments of its models held accelerators of its hosts",
-    "tokens": "output tokens of its models, by the servers' counters",
-    "money": "the bill of its hosts, or what tokens of its models cost at hosted prices",
+    "megawatts": _(
+        "energy of the accelerators and CPU packages of its hosts, x PUE where one is given; fans and network of the "
+        "hosts are not in it"
+    ),
+    "gpu_hours": _("hours in which deployments of its models held accelerators of its hosts"),
+    "tokens": _("output tokens of its models, by the servers' counters"),
+    "money": _("the bill of its hosts, or what tokens of its models cost at hosted prices"),
 }
 _UNITS = {
     "megawatts": Unit("", "MWh", ((1e6, "TWh"), (1e3, "GWh"), (1, "MWh"), (1e-3, "kWh"))),
-    "gpu_hours": Unit("", "GPU-hours", ((1, "GPU-hours"),)),
+    "gpu_hours": Unit("", _("GPU-hours"), ((1, "GPU-hours"),)),
     "tokens": unit_of("output_tokens"),
 }
-_PER = {"megawatts": "MWh", "gpu_hours": "GPU-hour", "tokens": "M tokens"}
+_PER = {"megawatts": "MWh", "gpu_hours": _("GPU-hour"), "tokens": _("M tokens")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,7 @@ class Account:
     """All that is said of one contract; ``now`` is of the window, ``so_far`` of the term since the first sight."""
 
     contract: Contract
-    state: str
+    state: State
     days_left: int
     days: Sequence[Use]
     now: Standing | None
@@ -53,8 +57,8 @@ class Account:
 
     @property
     def per(self) -> str:
-        """One of what it is priced by."""
-        return _PER.get(self.contract.unit, self.contract.currency)
+        """One of what it is priced by, said."""
+        return say(_PER.get(self.contract.unit, self.contract.currency))
 
     @property
     def is_running(self) -> bool:
@@ -86,8 +90,32 @@ def window_of(view: View) -> Span:
 
 def dates(window: Span, view: View) -> str:
     """A window by the clock of the site."""
-    begin, end = (local(at_ms, view.zone) for at_ms in window)
-    return f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
+    begin, end = (f"{local(at_ms, view.zone):%Y-%m-%d %H:%M}" for at_ms in window)
+    return say("{begin} to {end}", begin=begin, end=end)
+
+
+def told(state: State) -> str:
+    """Where in its term a contract is, in words."""
+    date = day_of(state)
+    match state.phase:
+        case Phase.AHEAD:
+            return count(
+                "begins on {date}, in {number} day", "begins on {date}, in {number} days", state.days, date=date
+            )
+        case Phase.RUNNING:
+            return count(
+                "running, {number} day left, the last is {date}",
+                "running, {number} days left, the last is {date}",
+                state.days,
+                date=date,
+            )
+        case Phase.OVER:
+            return say("ended on {date}", date=date)
+
+
+def day_of(state: State) -> str:
+    """The day that is to be told of a state, with its weekday."""
+    return str(format_date(state.day, "EEEE, yyyy-MM-dd", locale=spoken().locale))
 
 
 def accounts(window: Span, view: View) -> list[Account]:
@@ -122,5 +150,6 @@ def by_week(account: Account, view: View) -> pd.DataFrame:
             one = commitments.standing(account.contract, settings(), account.days, week)
             if one is not None:
                 split = one.rows or (None, None)
-                rows.append((f"{local(week.start_ms, view.zone):%d %b}", one.used, one.unused, *split))
+                day = local(week.start_ms, view.zone).date()
+                rows.append((format_date(day, "dd MMM", locale=spoken().locale), one.used, one.unused, *split))
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], "float64"))

@@ -16,7 +16,7 @@ def in_currency(frame: pd.DataFrame, money: Money, titles: Mapping[str, str]) ->
     Args:
         frame: amounts in columns whose names say USD.
         money: of the page.
-        titles: words for each such column.
+        titles: words for each such column, marked for translation.
 
     Returns:
         The frame for ``table``, and its ``columns``.

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
+from babel.lists import format_list
 
 from analytics import capacity
 from analytics.capacity import Measured, Plan
 from core.errors import ConfigError, StoreError
 from core.hardware.catalogue import AcceleratorModel, accelerators, match_accelerator
 from core.hardware.planning import ModelShape
+from core.language import _, say, spoken
+from core.texts import significant
 from pages.cost import plans
 from pages.cost.capacity_form import BILLION, Asked, asked, form
 from pages.shared import filters, loaders, words
@@ -26,7 +29,7 @@ NO_ENTITIES = pd.DataFrame(columns=["family", "key", "parent_key", "model", "hos
 
 def render() -> None:
     """Draw the page; the plan needs no database, so it is there without one too."""
-    page("Capacity", draw, controls=form)
+    page(_("Capacity"), draw, controls=form)
     try:
         loaders.facts()
     except ConfigError:  # said by the frame
@@ -45,7 +48,7 @@ def _plans(view: View, entities: pd.DataFrame, measured: Sequence[Measured], *, 
     """Verdict, memory, the types that hold it and those that do not, and the arithmetic of one."""
     wanted, currency = asked(), money(view)
     if wanted.model.active_parameters > wanted.model.parameters:
-        st.warning("Active parameters are a part of all parameters: there cannot be more.", icon=":material/edit:")
+        st.warning(say("Active parameters are a part of all parameters: there cannot be more."), icon=":material/edit:")
         return
     every = capacity.plan(
         wanted.model,
@@ -85,28 +88,41 @@ def _size(one: Plan) -> tuple[float, float]:
 def _verdict(held: Sequence[Plan], every: Sequence[Plan], wanted: Asked, currency: Money) -> None:
     """The smallest and the cheapest that hold it, and what was measured."""
     if not held:
-        reasons = " or ".join(dict.fromkeys(one.reason for one in every)) or "the filters leave none"
-        st.warning(f"No type of accelerator holds it: {words.plain(reasons, limit=500)}.", icon=":material/block:")
+        reasons = list(dict.fromkeys(one.reason for one in every)) or [say("the filters leave none")]
+        why = words.plain(format_list(reasons, style="or", locale=spoken().locale), limit=500)
+        st.warning(say("No type of accelerator holds it: {reasons}.", reasons=why), icon=":material/block:")
         return
     small = held[0]
-    said = f"Smallest that holds it: {plans.name(small)}, {plans.nodes(small)}"
+    told = [say("Smallest that holds it: {plan}, {nodes}.", plan=plans.name(small), nodes=plans.nodes(small))]
     cheap = min((one for one in held if one.usd_per_hour is not None), key=_price, default=None)
     if cheap is None:
-        said += ". Cheapest: set a price in [[cost.hardware]] to see it"
+        told.append(say("Cheapest: set a price in [[cost.hardware]] to see it."))
     else:
-        price = currency.show(cheap.usd_per_hour)
-        named = f"{plans.name(cheap)}, {plans.nodes(cheap)}"
-        said += f". Cheapest by the prices in the settings: {named}, {price} per hour"
-    said += "".join(_seen(one, wanted.target_tokens_per_second) for one in held if one.measured)
-    st.success(f"{words.plain(said, limit=900)}.", icon=":material/check_circle:")
+        told.append(
+            say(
+                "Cheapest by the prices in the settings: {plan}, {nodes}, {price} per hour.",
+                plan=plans.name(cheap),
+                nodes=plans.nodes(cheap),
+                price=currency.show(cheap.usd_per_hour),
+            )
+        )
+    told += [_seen(one, wanted.target_tokens_per_second) for one in held if one.measured]
+    st.success(words.plain(" ".join(told), limit=900), icon=":material/check_circle:")
 
 
 def _seen(one: Plan, tokens_per_second: float | None) -> str:
     """What was measured of it, and how many that makes for the output wanted."""
-    rate = one.measured[0].tokens_per_second_per_accelerator
-    said = f". Measured on {one.accelerator.model}: {rate:,.1f} tokens/s per accelerator"
-    count = plans.target(one, tokens_per_second).accelerators
-    return said if count is None else f"{said}, so {count:,} for {tokens_per_second:,.0f} tokens/s"
+    rate = spoken().number(one.measured[0].tokens_per_second_per_accelerator, 1)
+    needed = plans.target(one, tokens_per_second).accelerators
+    if needed is None or tokens_per_second is None:
+        return say("Measured on {type}: {rate} tokens/s per accelerator.", type=one.accelerator.model, rate=rate)
+    return say(
+        "Measured on {type}: {rate} tokens/s per accelerator, so {needed} for {wanted} tokens/s.",
+        type=one.accelerator.model,
+        rate=rate,
+        needed=spoken().number(needed),
+        wanted=spoken().number(tokens_per_second),
+    )
 
 
 def _price(one: Plan) -> float:
@@ -115,12 +131,17 @@ def _price(one: Plan) -> float:
 
 def _sizes(model: ModelShape) -> None:
     """What the plan takes the model for, and from where."""
-    said = (
-        f"{model.parameters / BILLION:,.4g} billion parameters, {model.active_parameters / BILLION:,.4g} read for a "
-        f"token, {model.layers} layers, {model.kv_heads} KV heads × {model.kv_values_per_head} values."
+    told = say(
+        "{parameters} billion parameters, {active} read for a token, {layers} layers, {heads} KV heads × {values} "
+        "values. From: {source}.",
+        parameters=significant(model.parameters / BILLION, 4),
+        active=significant(model.active_parameters / BILLION, 4),
+        layers=spoken().number(model.layers),
+        heads=spoken().number(model.kv_heads),
+        values=spoken().number(model.kv_values_per_head),
+        source=model.source or say("your own numbers, embeddings at the precision of all weights"),
     )
-    whence = model.source or "your own numbers, embeddings at the precision of all weights"
-    st.caption(words.plain(f"{said} From: {whence}.", limit=500))
+    st.caption(words.plain(told, limit=500))
 
 
 if __name__ == "__main__":

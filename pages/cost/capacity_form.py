@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core.hardware.planning import ModelShape, Precision, models
+from core.language import _, say
+from pages.shared.choice import selection
 
-OWN, USUAL = "own numbers", "usual"
+OWN, USUAL = _("own numbers"), "usual"
 KV_PRECISIONS = (Precision.BF16, Precision.FP8, Precision.INT8)
 DEFAULT_MODEL = "Llama 3.3 70B"
 BILLION = 10**9
@@ -33,40 +35,52 @@ def form() -> None:
     with st.container(border=True):
         left, *right = st.columns([2, 1, 1])
         with left:
-            st.selectbox(
-                "Model",
+            selection(
+                say("Model"),
                 [OWN, *(one.model for one in models())],
-                index=1 + [one.model for one in models()].index(DEFAULT_MODEL),
-                key="plan",
-                bind="query-params",
-                help="Sizes from each model's own config.json, or your own numbers.",
+                "plan",
+                DEFAULT_MODEL,
+                help=say("Sizes from each model's own config.json, or your own numbers."),
+                format_func=lambda name: say(OWN) if name == OWN else name,
             )
         if st.session_state["plan"] == OWN:
             _own_form()
         with right[0]:
-            st.selectbox(
-                "Weights",
+            selection(
+                say("Weights"),
                 [USUAL, *Precision],
-                format_func=lambda name: f"as usual: {_shape().precision}" if name == USUAL else str(name),
-                key="weights",
-                bind="query-params",
-                help="How weights are stored. As usual: as the model was published, bf16 for own numbers.",
+                "weights",
+                USUAL,
+                help=say("How weights are stored. As usual: as the model was published, bf16 for own numbers."),
+                format_func=lambda name: _usual() if name == USUAL else str(name),
             )
         with right[1]:
             st.selectbox(
-                "KV cache",
+                say("KV cache"),
                 KV_PRECISIONS,
                 format_func=str,
                 key="kv",
                 bind="query-params",
-                help="Servers keep it at 16 bits unless told otherwise.",
+                help=say("Servers keep it at 16 bits unless told otherwise."),
             )
         for place, (label, key, value, most, why) in zip(
             st.columns(3),
             (
-                ("Context (tokens)", "context", 8_192, 10**8, "Of each request, prompt and answer together."),
-                ("Requests at once", "requests", 16, 10**6, "All of them are in the KV cache at the same time."),
-                ("Output wanted (tokens/s)", "target", None, 10**9, "Of all requests together. May stay empty."),
+                (say("Context (tokens)"), "context", 8_192, 10**8, say("Of each request, prompt and answer together.")),
+                (
+                    say("Requests at once"),
+                    "requests",
+                    16,
+                    10**6,
+                    say("All of them are in the KV cache at the same time."),
+                ),
+                (
+                    say("Output wanted (tokens/s)"),
+                    "target",
+                    None,
+                    10**9,
+                    say("Of all requests together. May stay empty."),
+                ),
             ),
             strict=True,
         ):
@@ -74,13 +88,19 @@ def form() -> None:
                 _number(label, key, value, most, why)
 
 
+def _usual() -> str:
+    return say("as usual: {precision}", precision=str(_shape().precision))
+
+
 def _own_form() -> None:
+    active = say("Read for one token; empty: all, as in a dense model.")
+    latent = say("Half the latent for MLA, which is key and value in one.")
     fields = (
-        ("Parameters (10⁹)", "parameters", 70.0, 1e5, "All of them."),
-        ("Active (10⁹)", "active", None, 1e5, "Read for one token; empty: all, as in a dense model."),
-        ("Layers", "layers", 80, 10**3, ""),
-        ("KV heads", "heads", 8, 10**4, "Cached in each layer. One for a latent (MLA)."),
-        ("Head dimension", "head_dim", 128, 10**5, "Half the latent for MLA, which is key and value in one."),
+        (say("Parameters (10⁹)"), "parameters", 70.0, 1e5, say("All of them.")),
+        (say("Active (10⁹)"), "active", None, 1e5, active),
+        (say("Layers"), "layers", 80, 10**3, ""),
+        (say("KV heads"), "heads", 8, 10**4, say("Cached in each layer. One for a latent (MLA).")),
+        (say("Head dimension"), "head_dim", 128, 10**5, latent),
     )
     for place, (label, key, value, most, why) in zip(st.columns(len(fields)), fields, strict=True):
         with place:

@@ -13,11 +13,13 @@ from analytics.formulas.local_time import Span
 from analytics.formulas.unknown import product
 from charts import axis
 from charts.commitments import UNUSED, USED, burn, weekly_split
+from core.language import say, spoken
 from core.units import show, unit_of
-from pages.cost.account import USED_IS, Account, by_week, dates
+from pages.cost.account import USED_IS, Account, by_week, dates, told
 from pages.cost.contract_terms import contract_terms
-from pages.cost.explained import terms
+from pages.cost.figures import in_full
 from pages.shared import words
+from pages.shared.explained import terms
 from pages.shared.figures import Basis, Figure, tiles
 from pages.shared.filters import View
 from pages.shared.money import Money
@@ -31,94 +33,103 @@ _WATTS = unit_of("mean_watts")
 def contract(account: Account, window: Span, money: Money, view: View, *, key: str) -> None:
     """Everything on one contract."""
     st.markdown(f"#### {words.plain(account.contract.name)}")
-    bounds = " Its terms are bounds, so every figure is an estimate." if account.contract.estimate else ""
-    st.caption(f"{account.state[:1].upper()}{account.state[1:]}.{bounds}")
+    state = told(account.state)
+    lines = [f"{state[:1].upper()}{state[1:]}."]
+    if account.contract.estimate:
+        lines.append(say("Its terms are bounds, so every figure is an estimate."))
+    st.caption(" ".join(lines))
     if account.now is not None:
         tiles(_of_use(account, account.now, dates(window, view), money), view)
         tiles([*([_forecast(account)] if account.days_left else []), _days_left(account)], view)
         unknown = "; ".join(dict.fromkeys(part for part in (account.now.reason, account.now.money_reason) if part))
         if unknown:
-            st.caption(f":material/blur_off: Not known: {words.plain(unknown)}.")
+            st.caption(":material/blur_off: " + say("Not known: {reasons}.", reasons=words.plain(in_full(unknown))))
     if account.days:
         left, right = st.columns(2)
         with left:
             _burn(account, view, key=f"{key}-burn")
         with right:
             _weeks(account, money, view, key=f"{key}-weeks")
-    with st.expander("How was this computed?", icon=":material/function:"):
+    with st.expander(say("How was this computed?"), icon=":material/function:"):
         terms(contract_terms(account, dates(window, view), money))
 
 
 def _of_use(account: Account, now: Standing, when: str, money: Money) -> list[Figure]:
-    seen = "" if now.use.covered_ratio >= ENOUGH_COVERAGE else f"observed {now.use.covered_ratio:.0%}"
-    mean = "mean " if account.contract.unit == "megawatts" else ""
-    amount = f"{mean}{_amount(now.used, now, account)} of {_amount(now.delivered, now, account)}"
-    if account.contract.unit == "tokens" and now.use.prompt_tokens is not None:
-        amount += f", and {show(now.use.prompt_tokens, account.unit)} of prompts"
+    seen = ""
+    if now.use.covered_ratio < ENOUGH_COVERAGE:
+        seen = say("observed {share}", share=words.percent(now.use.covered_ratio))
     basis: Basis = now.quality.value
     money_basis: Basis = basis if now.rows is not None else "missing"
-    unknown = now.money_reason or now.reason
+    unknown = in_full(now.money_reason or now.reason)
     used, promised = now.effective.usd_per_used, now.effective.usd_per_available
     return [
         Figure(
-            label="Used",
-            text=None if now.used_ratio is None else f"{now.used_ratio:.1%}",
+            label=say("Used"),
+            text=None if now.used_ratio is None else words.percent(now.used_ratio, 1),
             basis=basis,
-            window=amount,
+            window=_amounts(now, account),
             note=seen,
-            reason=now.reason,
-            help=f"{when}. Use is {USED_IS[account.contract.unit]}.",
+            reason=in_full(now.reason),
+            help=say("{window}. Use is {what}.", window=when, what=say(USED_IS[account.contract.unit])),
         ),
         Figure(
-            label="Unused",
+            label=say("Unused"),
             text=None if now.rows is None else money.show(now.rows.unused_usd),
             basis=money_basis,
-            window=f"of {money.show(now.usd, unknown=unknown)}",
+            window=say("of {amount}", amount=money.show(now.usd, unknown=unknown)),
             reason=unknown,
-            help=f"{when}. The price is spread evenly over the term.",
+            help=say("{window}. The price is spread evenly over the term.", window=when),
         ),
         Figure(
-            label=f"Per {account.per} used",
+            label=say("Per {unit} used", unit=account.per),
             text=None if used is None else money.show(used),
             basis=money_basis,
-            window=f"{money.show(promised)} as promised",
+            window=say("{price} as promised", price=money.show(promised)),
             reason=unknown,
         ),
     ]
 
 
-def _amount(amount: float | None, now: Standing, account: Account) -> str:
-    """Power is promised, so its mean is told; all else adds up."""
-    if account.contract.unit != "megawatts":
-        return show(amount, account.unit)
-    return show(product(amount, 1e6 / now.use.span.hours), _WATTS)
+def _amounts(now: Standing, account: Account) -> str:
+    """Used of what was there. Power is promised, so its mean is told; all else adds up."""
+    if account.contract.unit == "megawatts":
+        used, delivered = (
+            show(product(amount, 1e6 / now.use.span.hours), _WATTS) for amount in (now.used, now.delivered)
+        )
+        return say("mean {used} of {delivered}", used=used, delivered=delivered)
+    used, delivered = (show(amount, account.unit) for amount in (now.used, now.delivered))
+    if account.contract.unit == "tokens" and now.use.prompt_tokens is not None:
+        prompts = show(now.use.prompt_tokens, account.unit)
+        return say("{used} of {delivered}, and {prompts} of prompts", used=used, delivered=delivered, prompts=prompts)
+    return say("{used} of {delivered}", used=used, delivered=delivered)
 
 
 def _forecast(account: Account) -> Figure:
-    help_ = (
+    help_ = say(
         "Use from the first day seen to the end of the term over what will be there, if the days to come are like "
         "those seen: no trend, no price that changes."
     )
     if account.ahead is None or not account.ahead.delivered:
-        why = f"it needs {LEAST_DAYS} whole days of data"
-        return Figure(label="Forecast of use", reason=why, help=help_)
+        why = say("it needs {number} whole days of data", number=spoken().number(LEAST_DAYS))
+        return Figure(label=say("Forecast of use"), reason=why, help=help_)
     share = account.ahead.used.scaled(1 / account.ahead.delivered)
-    same = f"{share.lower:.0%}" == f"{share.upper:.0%}"
+    low, high = words.percent(share.lower), words.percent(share.upper)
     return Figure(
-        label="Forecast of use",
-        text=f"{share.lower:.0%}" if same else f"{share.lower:.0%} to {share.upper:.0%}",
+        label=say("Forecast of use"),
+        text=low if low == high else say("{low} to {high}", low=low, high=high),
         basis="estimated",
-        window=f"of {show(account.ahead.delivered, account.unit)}",
+        window=say("of {amount}", amount=show(account.ahead.delivered, account.unit)),
         help=help_,
     )
 
 
 def _days_left(account: Account) -> Figure:
+    days = (account.contract.ends - account.contract.begins).days
     return Figure(
-        label="Days left",
-        text=f"{account.days_left:,}",
+        label=say("Days left"),
+        text=spoken().number(account.days_left),
         basis="measured",
-        window=f"of {(account.contract.ends - account.contract.begins).days:,}",
+        window=say("of {amount}", amount=spoken().number(days)),
     )
 
 
@@ -133,13 +144,17 @@ def _burn(account: Account, view: View, *, key: str) -> None:
             (at - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(milliseconds=1) for at in frame["at"].iloc[[0, -1]]
         )
         shown = axis.Span(first, last, 0, view.zone)
+    note = say("adds up from the first day seen · dashed: what is there to be used")
+    if account.ahead is not None:
+        note = say(
+            "adds up from the first day seen · dashed: what is there to be used · band: the range of the forecast"
+        )
     picture(
-        "Use over the term",
-        burn(frame, shown, symbol) if len(frame) else None,
+        say("Use over the term"),
+        burn(frame, shown, say(symbol)) if len(frame) else None,
         key=key,
-        note="adds up from the first day seen · dashed: what is there to be used"
-        + ("" if account.ahead is None else " · band: the range of the forecast"),
-        why="nothing it pays for was seen in its term",
+        note=note,
+        why=say("nothing it pays for was seen in its term"),
     )
 
 
@@ -153,9 +168,9 @@ def _weeks(account: Account, money: Money, view: View, *, key: str) -> None:
         parts = [weeks[name] / factor for name in ("used", "unused")]
     frame = pd.DataFrame({"week": weeks["week"], USED: parts[0], UNUSED: parts[1]})
     picture(
-        "Used and unused by week",
-        weekly_split(frame, symbol) if frame[USED].notna().any() else None,
+        say("Used and unused by week"),
+        weekly_split(frame, say(symbol)) if frame[USED].notna().any() else None,
         key=key,
-        note="weeks from Monday; the first and the last may be parts of one",
-        why="no week was seen well enough",
+        note=say("weeks from Monday; the first and the last may be parts of one"),
+        why=say("no week was seen well enough"),
     )

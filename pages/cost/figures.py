@@ -12,9 +12,9 @@ from analytics.prices import NO_RATE
 from core.language import _, say, spoken
 from core.texts import significant
 from core.units import Unit, show, unit_of
-from pages.cost.explained import Explained
 from pages.cost.window import Window
 from pages.shared import words
+from pages.shared.explained import Explained
 from pages.shared.figures import Basis, Figure
 from pages.shared.reasons import cost_reason
 

@@ -12,22 +12,31 @@ from analytics import capacity
 from analytics.capacity import Plan, Target
 from analytics.formulas.capacity import RUNTIME_RESERVE_BYTES, USABLE_MEMORY_RATIO, Layout
 from charts.capacity import memory_bars
+from core.language import _, count, say, spoken
+from core.texts import significant
 from core.units import PLAIN, UNITS, show, unit_of
 from pages.cost.amounts import in_currency
 from pages.shared import words
-from pages.shared.columns import configured
+from pages.shared.columns import configured, number
 from pages.shared.filters import View
 from pages.shared.money import BASE, Money
 from pages.shared.pictures import picture
 from pages.shared.tables import table
 
-NOT_MEASURED = "no measurement"
+NOT_MEASURED = _("no measurement")
 _TITLES = {
-    "memory_filled_ratio": "memory filled",
-    "node_power_watts": "node by TDP, estimated",
-    "accelerators_for_output": "needed for output",
-    "not_known": "not known",
-    "measured_by": "measured by",
+    "type": _("type"),
+    "accelerators": _("accelerators"),
+    "nodes": _("nodes"),
+    "memory_filled_ratio": _("memory filled"),
+    "memory_bytes": _("memory of one"),
+    "node_power_watts": _("node by TDP, estimated"),
+    "accelerators_for_output": _("needed for output"),
+    "layout": _("layout"),
+    "not_known": _("not known"),
+    "measured_by": _("measured by"),
+    "reason": _("reason"),
+    "vendor": _("vendor"),
 }
 
 
@@ -39,8 +48,8 @@ def name(one: Plan) -> str:
 def nodes(one: Plan) -> str:
     """How many servers that is: ``1 node of 8``."""
     if one.nodes is None:
-        return "nodes unknown"
-    return f"{one.nodes} node{'' if one.nodes == 1 else 's'} of {one.accelerators_per_node}"
+        return say("nodes unknown")
+    return count("{number} node of {size}", "{number} nodes of {size}", one.nodes, size=str(one.accelerators_per_node))
 
 
 def target(one: Plan, tokens_per_second: float | None) -> Target:
@@ -59,37 +68,44 @@ def memory(held: Sequence[Plan]) -> None:
         for one in held
     ]
     picture(
-        "Memory of one accelerator",
+        say("Memory of one accelerator"),
         memory_bars(pd.DataFrame(rows)),
         key="capacity-memory",
-        help="Of the one that holds most. A bar is as long as the memory is large.",
-        note=f"derived · reserve: {1 - USABLE_MEMORY_RATIO:.0%} that a server leaves alone, and "
-        f"{show(RUNTIME_RESERVE_BYTES, unit_of('x_bytes'))} for its runtime",
+        help=say("Of the one that holds most. A bar is as long as the memory is large."),
+        note=say(
+            "derived · reserve: {share} that a server leaves alone, and {memory} for its runtime",
+            share=words.percent(1 - USABLE_MEMORY_RATIO),
+            memory=show(RUNTIME_RESERVE_BYTES, unit_of("x_bytes")),
+        ),
     )
 
 
 def _layout(layout: Layout | None) -> str:
     if layout is None:
         return ""
-    stages = f" × pipeline {layout.pipeline_parallel}" if layout.pipeline_parallel > 1 else ""
-    return f"tensor {layout.tensor_parallel}{stages}"
+    group, stages = str(layout.tensor_parallel), str(layout.pipeline_parallel)
+    if layout.pipeline_parallel == 1:
+        return say("tensor {group}", group=group)
+    return say("tensor {group} × pipeline {stages}", group=group, stages=stages)
 
 
 def types(held: Sequence[Plan], tokens_per_second: float | None, money: Money, view: View, *, stored: bool) -> Plan:
     """Show those that hold it; returns the picked one, or the first."""
-    st.markdown("##### Types that hold it", help="Pick a row for its arithmetic.")
-    frame, amounts = in_currency(_listed(held, tokens_per_second), money, {"node_hour_usd": "Node-hour"})
-    number = st.column_config.NumberColumn
+    st.markdown("##### " + say("Types that hold it"), help=say("Pick a row for its arithmetic."))
+    frame, amounts = in_currency(_listed(held, tokens_per_second), money, {"node_hour_usd": _("Node-hour")})
     columns = amounts | {
-        "measured_tokens_per_second": number("Measured tokens/s each", format="%.1f"),
-        "bound_tokens_per_second": number("Bound, tokens/s in all", format="%.0f"),
+        "tokens_per_second_measured": number(say("Measured tokens/s each"), 1),
+        "tokens_per_second_bound": number(say("Bound, tokens/s in all"), 0),
     }
-    picked = _shown(frame, view, "capacity-types", _TITLES, columns, stored=stored, selectable=True)
+    picked = _shown(frame, view, "capacity-types", columns, stored=stored, selectable=True)
     st.caption(
-        "Bound: what memory bandwidth allows at most; a bound, not a forecast. Power: TDP of the accelerators of a "
-        "node, the rest of it not included. Price: its accelerators by the settings; where they are owned, electricity "
-        f"comes on top. Measured: {view.words}, at the load, prompts and precision that there were, so a server with "
-        "few requests gives less than it could."
+        say(
+            "Bound: what memory bandwidth allows at most; a bound, not a forecast. Power: TDP of the accelerators of a "
+            "node, the rest of it not included. Price: its accelerators by the settings; where they are owned, "
+            "electricity comes on top. Measured: {window}, at the load, prompts and precision that there were, so a "
+            "server with few requests gives less than it could.",
+            window=view.words,
+        )
     )
     return held[picked or 0]
 
@@ -102,20 +118,22 @@ def _listed(held: Sequence[Plan], tokens_per_second: float | None) -> pd.DataFra
         "nodes": pd.Series([one.nodes for one in held], dtype="Int64"),
         "memory_filled_ratio": [one.memory and one.memory.filled_ratio for one in held],
         "node_hour_usd": pd.Series([one.usd_per_node_hour for one in held], dtype="float64"),
-        "measured_tokens_per_second": pd.Series(
+        "tokens_per_second_measured": pd.Series(
             [one.measured[0].tokens_per_second_per_accelerator if one.measured else None for one in held],
             dtype="float64",
         ),
     }
     if tokens_per_second is not None:
-        counts = [target(one, tokens_per_second).accelerators for one in held]
-        columns["accelerators_for_output"] = [NOT_MEASURED if count is None else f"{count:,}" for count in counts]
+        needed = [target(one, tokens_per_second).accelerators for one in held]
+        columns["accelerators_for_output"] = [
+            say(NOT_MEASURED) if one is None else spoken().number(one) for one in needed
+        ]
     columns |= {
         "node_power_watts": pd.Series([one.node_watts for one in held], dtype="float64"),
         "layout": [_layout(one.layout) for one in held],
-        "bound_tokens_per_second": pd.Series([one.decode_bound_tokens_per_second for one in held], dtype="float64"),
+        "tokens_per_second_bound": pd.Series([one.decode_bound_tokens_per_second for one in held], dtype="float64"),
         "not_known": [one.reason for one in held],
-        "measured_by": [one.measured[0].basis if one.measured else NOT_MEASURED for one in held],
+        "measured_by": [str(one.measured[0].basis) if one.measured else say(NOT_MEASURED) for one in held],
         "vendor": [one.accelerator.vendor for one in held],
     }
     return pd.DataFrame(columns)
@@ -125,7 +143,7 @@ def refused(plans: Sequence[Plan], view: View, *, stored: bool) -> None:
     """Types that do not hold it, or of which too little is known to say so."""
     if not plans:
         return
-    st.markdown("##### Types that do not hold it")
+    st.markdown("##### " + say("Types that do not hold it"))
     frame = pd.DataFrame(
         {
             "type": [one.accelerator.model for one in plans],
@@ -134,14 +152,13 @@ def refused(plans: Sequence[Plan], view: View, *, stored: bool) -> None:
             "vendor": [one.accelerator.vendor for one in plans],
         }
     )
-    _shown(frame, view, "capacity-refused", {"memory_bytes": "memory of one"}, {}, stored=stored)
+    _shown(frame, view, "capacity-refused", {}, stored=stored)
 
 
 def _shown(
     frame: pd.DataFrame,
     view: View,
     key: str,
-    titles: dict[str, str],
     columns: dict[str, Any],
     *,
     stored: bool,
@@ -149,31 +166,36 @@ def _shown(
 ) -> int | None:
     """A table with its file; without a database, which says whether data are simulated, without the file."""
     if stored:
-        return table(frame, view, key=key, titles=titles, columns=columns, selectable=selectable)
-    shown, config = configured(frame, view.zone, titles)
+        return table(frame, view, key=key, titles=_TITLES, columns=columns, selectable=selectable)
+    shown, config = configured(frame, view.zone, _TITLES)
     st.dataframe(shown, key=key, hide_index=True, column_config=config | columns)
     return None
 
 
 def arithmetic(one: Plan, tokens_per_second: float | None, money: Money) -> None:
     """How a plan was computed, line by line; its price also in the currency."""
-    st.markdown(f"##### How was this computed: {words.plain(name(one))}")
+    st.markdown("##### " + say("How was this computed: {plan}", plan=words.plain(name(one))))
     lines = [
-        (term.name, term.arithmetic, _value(term.value, term.unit))
+        (say(term.name), str(term.arithmetic), _value(term.value, term.unit))
         for term in (*one.terms, *target(one, tokens_per_second).terms)
     ]
-    if one.usd_per_hour is not None:
-        rate = "" if money.currency == BASE else f" × {money.per_usd:,.6g} {money.currency}/{BASE}"
-        said = f"{one.nodes} × {one.usd_per_node_hour:,.6g} {BASE}/h{rate}"
-        lines.append(("price of all nodes", said, f"{money.show(one.usd_per_hour)}/h"))
-    frame = pd.DataFrame(lines, columns=["name", "arithmetic", "value"])
+    if one.usd_per_hour is not None and one.usd_per_node_hour is not None:
+        rate = "" if money.currency == BASE else f" × {significant(money.per_usd)} {money.currency}/{BASE}"
+        told = f"{one.nodes} × {significant(one.usd_per_node_hour)} {BASE}/h{rate}"
+        lines.append((say("price of all nodes"), told, f"{money.show(one.usd_per_hour)}/h"))
+    frame = pd.DataFrame(lines, columns=[say("name"), say("arithmetic"), say("value")])
     st.table(frame.map(words.plain, limit=500), hide_index=True)
-    notes = (one.accelerator.notes, f"Figures of the type: {one.accelerator.source}")
-    st.caption(". ".join(words.plain(note, limit=500) for note in notes if note))
+    notes = [say("Remark: {remark}.", remark=one.accelerator.notes)] if one.accelerator.notes else []
+    notes.append(say("Figures of the type: {source}.", source=one.accelerator.source))
+    st.caption(" ".join(words.plain(note, limit=500) for note in notes))
 
 
 def _value(value: float | None, unit: str) -> str:
     found = next((one for one in UNITS if one.symbol == unit), PLAIN)
     if value is None or found is not PLAIN:
         return show(value, found)
-    return f"{value:,.6g} {unit.removesuffix('s') if value == 1 else unit}"
+    if unit == "nodes":
+        return count("{number} node", "{number} nodes", round(value))
+    if unit == "accelerators":
+        return count("{number} accelerator", "{number} accelerators", round(value))
+    return f"{significant(value)} {unit}"

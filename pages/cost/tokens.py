@@ -13,12 +13,12 @@ from core.language import _, count, say, spoken
 from core.readings import Severity
 from pages.cost import figures, missing
 from pages.cost.bill import whole_bill
-from pages.cost.explained import explained
 from pages.cost.trend import trend
 from pages.cost.what_if import what_if
 from pages.cost.window import Window, window
 from pages.shared import loaders, words
 from pages.shared.columns import number
+from pages.shared.explained import explained
 from pages.shared.filters import View
 from pages.shared.frame import page
 from pages.shared.reasons import cost_reason

@@ -16,10 +16,10 @@ from charts.bill import price_bars
 from core.language import _, say, spoken
 from core.units import show, unit_of
 from pages.cost import missing
-from pages.cost.explained import Explained, explained
 from pages.cost.figures import LINE_WORDS, in_full
 from pages.cost.window import Window
 from pages.shared import loaders, words
+from pages.shared.explained import Explained, explained
 from pages.shared.figures import Figure
 from pages.shared.frame import no_data
 from pages.shared.money import Money

@@ -10,28 +10,32 @@ import streamlit as st
 from analytics.power import hours_of
 from charts.power import largest
 from charts.timeseries import stacked
+from core.language import _, say
 from core.units import JOULES_PER_KWH
 from pages.energy.subject import Subject
 from pages.shared import loaders, things
+from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
 
-HELP = "Other meters. Nodes contain accelerators and CPU packages: nothing here is added to the figures above."
+HELP = _("Other meters. Nodes contain accelerators and CPU packages: nothing here is added to the figures above.")
+_TITLES = {"coverage_ratio": _("observed"), "scope": _("scope")}
 
 
 def beside(subjects: Sequence[Subject], view: View) -> None:
     """Each scope over time by host, and a table of all."""
-    st.markdown("##### Other scopes", help=HELP)
+    st.markdown("##### " + say("Other scopes"), help=say(HELP))
     for column, subject in zip(st.columns(len(subjects)), subjects, strict=True):
         with column:
             _over_time(subject, view)
     rows = pd.concat([_rows(subject, view) for subject in subjects], ignore_index=True)
-    number = st.column_config.NumberColumn
-    columns = {"energy_kwh": number("Energy of whole hours (kWh)", format="%.3f")}
-    columns["mean_watts"] = number("Mean of whole hours (W)", format="%.0f")
-    table(rows, view, key="energy-beside", titles={"coverage_ratio": "observed"}, columns=columns)
+    columns = {
+        "energy_kwh": number(say("Energy of whole hours (kWh)"), 3),
+        "mean_watts": number(say("Mean of whole hours (W)"), 0),
+    }
+    table(rows, view, key="energy-beside", titles=_TITLES, columns=columns)
 
 
 def _over_time(subject: Subject, view: View) -> None:
@@ -40,15 +44,15 @@ def _over_time(subject: Subject, view: View) -> None:
     chart = None
     if len(parts):
         drawn = largest(parts, subject.metric)
-        chart = stacked(drawn, subject.metric, view.span, view.step_ms, title="power")
+        chart = stacked(drawn, subject.metric, view.span, view.step_ms, title=say("power"))
     why, remedy = reasons(subject.sources, view)
-    said = f"measured · {view.resolution} · {subject.scope}"
+    note = " · ".join((say("measured"), view.resolution, subject.scope))
     picture(
-        f"Power of {subject.what} by host",
+        say("Power of {things} by {group}", things=subject.what, group=say("host")),
         chart,
         key=f"energy-{subject.family}",
-        note=said,
-        why=why or "no meter that the kernel shows",
+        note=note,
+        why=why or say("no meter that the kernel shows"),
         remedy=remedy,
     )
 

@@ -8,6 +8,7 @@ from analytics.formulas.local_time import MS_PER_HOUR, local
 from analytics.power import PORTIONS, contracted_watts, hours_of, incomplete_hours
 from charts.axis import Span
 from charts.power import energy_bars, largest, near, under_caps
+from core.language import _, count, say, spoken
 from core.units import show, unit_of
 from pages.energy.figures import STATE_OF
 from pages.energy.subject import Subject
@@ -18,7 +19,7 @@ from pages.shared.reasons import reasons
 from pages.shared.store import settings
 
 WATTS = unit_of("power_watts")
-_HOURS_HELP = (
+_HOURS_HELP = _(
     "From the accounts of whole UTC hours. Active: work was done. Parked: memory is held, no work. Free: held by "
     "nobody. Not attributed: used while no state is known, as in gaps, and always for CPU packages."
 )
@@ -31,28 +32,34 @@ def power_over_time(subject: Subject, by: str, view: View) -> None:
     unseen = subject.unseen(power, view)
     limits = subject.frame["power_limit_watts"].dropna()
     # Of some devices only, a sum of limits would be no limit of the sum.
-    caps = {"sum of power limits": float(limits.sum())} if len(limits) == len(subject.frame) else {}
+    caps = {say("sum of power limits"): float(limits.sum())} if len(limits) == len(subject.frame) else {}
     caps |= {
-        f"contract {words.one_line(name, limit=60)}": promised
+        say("contract {name}", name=words.one_line(name, limit=60)): promised
         for name, promised in contracted_watts(settings(), subject.hosts, view.now_ms).items()
     }
     drawn = near(parts, caps)
-    notes = [f"measured · {view.resolution}"]
+    notes = [say("measured"), view.resolution]
     notes += [
-        f"{words.plain(name)}: {show(cap, WATTS)}, above the axis" for name, cap in caps.items() if name not in drawn
+        say("{cap}: {power}, above the axis", cap=words.plain(name), power=show(cap, WATTS))
+        for name, cap in caps.items()
+        if name not in drawn
     ]
     if 0 < len(limits) < len(subject.frame):
-        notes.append(f"power limit known of {len(limits)} of {len(subject.frame)}, their sum is not drawn")
+        some, every = spoken().number(len(limits)), spoken().number(len(subject.frame))
+        notes.append(say("power limit known of {number} of {all}, their sum is not drawn", number=some, all=every))
     if len(unseen):
-        notes.append("grey: not every device reported, the sum is too low")
+        notes.append(say("grey: not every device reported, the sum is too low"))
     chart = under_caps(largest(parts, subject.metric), view.span, view.step_ms, caps=drawn, unseen=unseen)
     why, remedy = reasons(subject.sources, view)
     picture(
-        f"Power of {subject.what} by {by}",
+        say("Power of {things} by {group}", things=subject.what, group=say(by)),
         chart if len(parts) else None,
         key="energy-power",
-        help=f"Means per step, stacked. Scope: {subject.scope}. Dashed: caps in force now; a contract is of all behind "
-        "the meter, so what is drawn here is the least that counts against it.",
+        help=say(
+            "Means per step, stacked. Scope: {scope}. Dashed: caps in force now; a contract is of all behind the "
+            "meter, so what is drawn here is the least that counts against it.",
+            scope=subject.scope,
+        ),
         note=" · ".join(notes),
         why=why,
         remedy=remedy,
@@ -64,22 +71,24 @@ def energy_over_time(hours: pd.DataFrame, view: View) -> None:
     start_ms, end_ms = hours_of(view.start_ms, view.end_ms)
     sums = hours.groupby("bucket_at")[list(PORTIONS)].sum(min_count=1).dropna().reset_index()
     lacking = incomplete_hours(hours, end_ms)
-    said = pd.Series([f"observed {ratio:.0%}" for ratio in lacking], dtype="str")
+    said = pd.Series([say("observed {share}", share=words.percent(ratio)) for ratio in lacking], dtype="str")
     unseen = pd.DataFrame({"bucket_at": lacking.index, "said": said})
     span = Span(start_ms, end_ms, end_ms - start_ms, view.zone)
-    grey = " · grey band: not all of the hour was observed" if len(unseen) else ""
+    notes = [say("derived"), say("{hours}, as observed", hours=whole_hours(view))]
+    if len(unseen):
+        notes.append(say("grey band: not all of the hour was observed"))
     picture(
-        "Energy by hour",
+        say("Energy by hour"),
         energy_bars(sums.rename(columns=STATE_OF), span, unseen=unseen) if len(sums) else None,
         key="energy-hours",
-        help=_HOURS_HELP,
-        note=f"derived · {whole_hours(view)}, as observed{grey}",
-        why="No hour of this window is accounted for yet: that is done some minutes after its end.",
+        help=say(_HOURS_HELP),
+        note=" · ".join(notes),
+        why=say("No hour of this window is accounted for yet: that is done some minutes after its end."),
     )
 
 
 def whole_hours(view: View) -> str:
     """The whole hours of the window, by the site's clock: ``24 whole hours to 01:00``."""
     start_ms, end_ms = hours_of(view.start_ms, view.end_ms)
-    count = (end_ms - start_ms) // MS_PER_HOUR
-    return f"{f'{count} whole hours' if count > 1 else 'whole hour'} to {local(end_ms, view.zone):%H:%M}"
+    hours, end = (end_ms - start_ms) // MS_PER_HOUR, f"{local(end_ms, view.zone):%H:%M}"
+    return count("whole hour to {time}", "{number} whole hours to {time}", hours, time=end)

@@ -10,22 +10,42 @@ import streamlit as st
 
 from analytics.formulas.energy import SANE
 from analytics.power import PORTIONS, SiteEnergy
+from core.language import _, say
+from core.texts import significant
 from core.units import JOULES_PER_KWH
 from pages.energy.courses import whole_hours
 from pages.energy.figures import STATE_OF
+from pages.energy.subject import site_called
+from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.tables import table
 
-_CHECK_HELP = (
-    "The device's energy counter against its power samples, integrated; both over this window. Where their mean powers "
-    f"differ by more than {SANE[1]:g} times, the counter is not believed and the samples count."
+_TITLES = {
+    "device": _("device"),
+    "source": _("source"),
+    "label": _("label"),
+    "of_limit_ratio": _("mean of limit"),
+    "coverage_ratio": _("observed"),
+    "verdict": _("verdict"),
+    "used": _("used"),
+    "host": _("host"),
+    "site": _("site"),
+    "vendor": _("vendor"),
+    "model": _("model"),
+    "factor_from": _("factor from"),
+}
+_STATE_TITLES = (
+    _("Active (kWh)"),
+    _("Parked (kWh)"),
+    _("Free (kWh)"),
+    _("Not attributed (kWh)"),
 )
-_NUMBER = st.column_config.NumberColumn
+_AGREE, _FEWER, _DOUBTFUL = _("agree"), _("fewer than two meters"), _("⚠ counter not believed")
 
 
 def devices_table(energy: pd.DataFrame, hours: pd.DataFrame, view: View) -> None:
     """Energy of each device over the window; of accelerators also by state, over its whole hours."""
-    st.markdown("##### Devices")
+    st.markdown("##### " + say("Devices"))
     frame = pd.DataFrame(
         {
             "device": energy["name"],
@@ -38,52 +58,60 @@ def devices_table(energy: pd.DataFrame, hours: pd.DataFrame, view: View) -> None
         }
     )
     columns: dict[str, Any] = {
-        "device": st.column_config.TextColumn("Device", width="medium"),
-        "energy_kwh": _NUMBER("Energy (kWh)", format="%.3f"),
-        "mean_watts": _NUMBER("Mean (W)", format="%.0f"),
+        "device": st.column_config.TextColumn(say("Device"), width="medium"),
+        "energy_kwh": number(say("Energy (kWh)"), 3),
+        "mean_watts": number(say("Mean (W)"), 0),
     }
-    said = f"{view.words}, since its first sample."
+    told = say("{window}, since its first sample.", window=view.words)
     if (energy["family"] == "accelerator").all():
         sums = hours.groupby("entity_id")[list(PORTIONS)].sum(min_count=1).reindex(energy["entity_id"])
-        for portion, state in STATE_OF.items():
+        for portion, title in zip(STATE_OF, _STATE_TITLES, strict=True):
             name = portion.replace("_joules", "_kwh")
             frame[name] = (sums[portion] / JOULES_PER_KWH).to_numpy()
-            columns[name] = _NUMBER(f"{state.capitalize()} (kWh)", format="%.3f")
-        said = f"Energy, mean and what was observed: {said} By state: {whole_hours(view)}."
+            columns[name] = number(say(title), 3)
+        told = say(
+            "Energy, mean and what was observed: {window}, since its first sample. By state: {hours}.",
+            window=view.words,
+            hours=whole_hours(view),
+        )
     frame = frame.assign(**{name: energy[name] for name in ("host", "site", "vendor", "model")})
-    titles = {"of_limit_ratio": "mean of limit", "coverage_ratio": "observed"}
-    table(frame, view, key="energy-devices", titles=titles, columns=columns)
-    st.caption(said)
+    table(frame, view, key="energy-devices", titles=_TITLES, columns=columns, said=("source", "label"))
+    st.caption(told)
 
 
 def meters_table(energy: pd.DataFrame, view: View) -> None:
     """Counter and integrated power of each device, and which of them counts."""
-    st.markdown("##### Do the meters agree?", help=_CHECK_HELP)
-    agreement = energy["counter_over_samples"].notna().map({True: "agree", False: "fewer than two meters"})
+    explained = say(
+        "The device's energy counter against its power samples, integrated; both over this window. Where their mean "
+        "powers differ by more than {times} times, the counter is not believed and the samples count.",
+        times=significant(SANE[1]),
+    )
+    st.markdown("##### " + say("Do the meters agree?"), help=explained)
+    agreement = energy["counter_over_samples"].notna().map({True: _AGREE, False: _FEWER})
     frame = pd.DataFrame(
         {
             "device": energy["name"],
             "counter_kwh": energy["counter_joules"] / JOULES_PER_KWH,
             "samples_kwh": energy["sampled_joules"] / JOULES_PER_KWH,
             "counter_over_samples": energy["counter_over_samples"],
-            "verdict": agreement.mask(energy["is_doubtful"], "⚠ counter not believed"),
+            "verdict": agreement.mask(energy["is_doubtful"], _DOUBTFUL),
             "used": energy["energy_label"],
             "host": energy["host"],
         }
     )
     columns = {
-        "counter_kwh": _NUMBER("By counter (kWh)", format="%.3f"),
-        "samples_kwh": _NUMBER("By power samples (kWh)", format="%.3f"),
-        "counter_over_samples": _NUMBER("Counter / samples", format="%.3f"),
+        "counter_kwh": number(say("By counter (kWh)"), 3),
+        "samples_kwh": number(say("By power samples (kWh)"), 3),
+        "counter_over_samples": number(say("Counter / samples"), 3),
     }
-    table(frame, view, key="energy-meters", columns=columns)
+    table(frame, view, key="energy-meters", titles=_TITLES, columns=columns, said=("verdict", "used"))
 
 
 def sites_table(sites: Sequence[SiteEnergy], view: View) -> None:
     """Each site with its PUE and grid factor, where there are several."""
     if len(sites) < 2:
         return
-    st.markdown("##### Sites")
+    st.markdown("##### " + say("Sites"))
     numbers = {
         "energy_kwh": [site.kwh for site in sites],
         "pue": [site.pue_ratio for site in sites],
@@ -93,17 +121,18 @@ def sites_table(sites: Sequence[SiteEnergy], view: View) -> None:
     }
     frame = pd.DataFrame(
         {
-            "site": [site.name for site in sites],
+            "site": [site_called(site.name) for site in sites],
             **{name: pd.Series(values, dtype="float64") for name, values in numbers.items()},
-            "factor_from": ["missing" if site.factor is None else site.factor.source for site in sites],
+            "factor_from": [say("missing") if site.factor is None else site.factor.source for site in sites],
             "label": [site.grams_quality.value for site in sites],
         }
     )
     columns = {
-        "energy_kwh": _NUMBER("Energy (kWh)", format="%.3f"),
-        "pue": _NUMBER("PUE", format="%.2f"),
-        "meter_kwh": _NUMBER("At the meter (kWh)", format="%.3f"),
-        "grid_gco2e_per_kwh": _NUMBER("Grid (g CO2e/kWh)", format="%.1f"),
-        "operational_gco2e": _NUMBER("Operational (g CO2e)", format="%.0f"),
+        "energy_kwh": number(say("Energy (kWh)"), 3),
+        "pue": number("PUE", 2),
+        "meter_kwh": number(say("At the meter (kWh)"), 3),
+        "grid_gco2e_per_kwh": number(say("Grid (g CO2e/kWh)"), 1),
+        "operational_gco2e": number(say("Operational (g CO2e)"), 0),
     }
-    table(frame, view, key="energy-sites", titles={"label": "label of emissions"}, columns=columns)
+    titles = _TITLES | {"label": _("label of emissions")}
+    table(frame, view, key="energy-sites", titles=titles, columns=columns, said=("label",))

@@ -7,16 +7,18 @@ import streamlit as st
 
 from analytics.formulas.unknown import per
 from analytics.power import contracted_watts, energy_by_site, hours_of
+from core.language import _, say, spoken
 from core.readings import Severity
 from core.units import JOULES_PER_KWH, show
-from pages.cost.explained import terms
 from pages.energy import figures
 from pages.energy.beside import beside
 from pages.energy.courses import WATTS, energy_over_time, power_over_time, whole_hours
 from pages.energy.devices import devices_table, meters_table, sites_table
 from pages.energy.subject import GROUPS, Subject, accelerators, nodes, packages
 from pages.energy.terms import energy_terms
-from pages.shared import loaders, things, watts
+from pages.shared import loaders, things, watts, words
+from pages.shared.choice import choice
+from pages.shared.explained import terms
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -27,12 +29,12 @@ from pages.shared.verdict import Finding, verdict
 
 def render() -> None:
     """Draw the page."""
-    page("Power and energy", draw, controls=controls)
+    page(_("Power and energy"), draw, controls=controls)
 
 
 def controls() -> None:
     """By what power is stacked."""
-    st.segmented_control("Stacked by", GROUPS, default=GROUPS[0], required=True, key="power-by", bind="query-params")
+    choice(say("Stacked by"), GROUPS, "power-by", default=GROUPS[0])
 
 
 def draw(view: View) -> None:
@@ -40,7 +42,7 @@ def draw(view: View) -> None:
     cards, sockets, whole = accelerators(view), packages(view), nodes(view)
     main, others = (cards, [sockets, whole]) if len(cards.frame) else (sockets, [whole])
     if main.frame.empty:
-        no_data("Nothing was seen that draws power", *reasons((*cards.sources, *sockets.sources), view))
+        no_data(say("Nothing was seen that draws power"), *reasons((*cards.sources, *sockets.sources), view))
         return
     energy = _energy(main, view)
     sites = energy_by_site(settings(), energy)
@@ -59,7 +61,7 @@ def draw(view: View) -> None:
         view,
     )
     st.caption(figures.rests_on(main, sites))
-    with st.expander("How was this computed?", icon=":material/function:"):
+    with st.expander(say("How was this computed?"), icon=":material/function:"):
         terms(energy_terms(main, energy, hours, sites, whole_hours(view), view))
     left, right = st.columns(2)
     with left:
@@ -89,11 +91,16 @@ def _sentence(main: Subject, energy: pd.DataFrame, view: View) -> str:
     drawn, joules = things.total(now, main.metric), things.total(energy, "energy_joules")
     capped = now.dropna(subset=[main.metric, "power_limit_watts"])
     share = per(float(capped[main.metric].sum()), float(capped["power_limit_watts"].sum()))
-    of_cap = (
-        "" if share is None else f", {share:.0%} of the power limits" + ("" if len(capped) == len(now) else " known")
-    )
     used = show(None if joules is None else joules / JOULES_PER_KWH, figures.KWH)
-    return f"{main.what[:1].upper()}{main.what[1:]} draw {show(drawn, WATTS)}{of_cap}; {used} in the {view.words}."
+    told = {"things": f"{main.what[:1].upper()}{main.what[1:]}", "power": show(drawn, WATTS)}
+    told |= {"energy": used, "window": view.words}
+    if share is None:
+        return say("{things} draw {power}; {energy} in the {window}.", **told)
+    if len(capped) < len(now):
+        limits = _("{things} draw {power}, {share} of the power limits known; {energy} in the {window}.")
+    else:
+        limits = _("{things} draw {power}, {share} of the power limits; {energy} in the {window}.")
+    return say(limits, **told, share=words.percent(share))
 
 
 def _findings(main: Subject, energy: pd.DataFrame, view: View) -> list[Finding]:
@@ -101,20 +108,33 @@ def _findings(main: Subject, energy: pd.DataFrame, view: View) -> list[Finding]:
     found = [
         Finding(
             Severity.WARNING,
-            f"{row['name']}: its energy counter says {row['counter_over_samples']:,.2f} times what its power samples "
-            "say, which count",
+            say(
+                "{device}: its energy counter says {times} times what its power samples say, which count",
+                device=row["name"],
+                times=spoken().number(row["counter_over_samples"], 2),
+            ),
         )
         for row in energy[energy["is_doubtful"]].to_dict("records")
     ]
     now = things.current(main.frame, view)
     silent = int(now[main.metric].isna().sum())
     if silent:
-        text = f"{silent} of {len(now)} {main.what} do not report power: sums lack them"
+        text = say(
+            "{number} of {all} {things} do not report power: sums lack them",
+            number=spoken().number(silent),
+            all=spoken().number(len(now)),
+            things=main.what,
+        )
         found.append(Finding(Severity.INFO, text))
     drawn = things.total(now, main.metric) or 0.0
     for name, promised in contracted_watts(settings(), main.hosts, view.now_ms).items():
         if drawn > promised:
-            text = f"{show(drawn, WATTS)} is more than the {show(promised, WATTS)} of contract {name}"
+            text = say(
+                "{power} is more than the {promised} of contract {name}",
+                power=show(drawn, WATTS),
+                promised=show(promised, WATTS),
+                name=name,
+            )
             found.append(Finding(Severity.CRITICAL, text))
     return found
 

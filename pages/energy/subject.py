@@ -8,16 +8,21 @@ import pandas as pd
 
 from analytics.power import incomplete_steps
 from analytics.prices import site_of
+from core.language import _, say, spoken
+from core.sites import Place
 from pages.shared import loaders, things
 from pages.shared.filters import View
 from pages.shared.store import settings
 
-GROUPS = ("model", "vendor", "host", "site")
+GROUPS = (_("model"), _("vendor"), _("host"), _("site"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Things of one family and one scope of power; ``frame`` has their newest samples and a column per group."""
+    """Things of one family and one scope of power; ``frame`` has their newest samples and a column per group.
+
+    ``what`` they are and the ``scope`` are said.
+    """
 
     family: str
     metric: str
@@ -44,7 +49,10 @@ class Subject:
         """Steps in which some were silent, as charts take them."""
         first_seen = self.frame.set_index("entity_id")["first_seen_at"]
         steps = incomplete_steps(power, self.metric, first_seen, view.start_ms, view.end_ms, view.step_ms)
-        said = [f"{n} of {of} report" for n, of in zip(steps["reporting"], steps["expected"], strict=True)]
+        said = [
+            say("{number} of {all} report", number=spoken().number(n), all=spoken().number(of))
+            for n, of in zip(steps["reporting"], steps["expected"], strict=True)
+        ]
         return pd.DataFrame({"bucket_at": steps.index, "said": pd.Series(said, dtype="str")})
 
 
@@ -53,9 +61,9 @@ def accelerators(view: View) -> Subject:
     return Subject(
         family="accelerator",
         metric="power_watts",
-        frame=_placed(things.whole(things.accelerators(view)), "accelerator"),
-        what="accelerators",
-        scope="accelerators only: host and cooling not included",
+        frame=_placed(things.whole(things.accelerators(view)), say("unnamed accelerator")),
+        what=say("accelerators"),
+        scope=say("accelerators only: host and cooling not included"),
         sources=("nvidia", "amd"),
     )
 
@@ -65,9 +73,9 @@ def packages(view: View) -> Subject:
     return Subject(
         family="cpu",
         metric="power_watts",
-        frame=_placed(things.sockets(view), "CPU"),
-        what="CPU packages",
-        scope="CPU packages only: memory, fans and the rest of the host not included",
+        frame=_placed(things.sockets(view), say("unnamed CPU")),
+        what=say("CPU packages"),
+        scope=say("CPU packages only: memory, fans and the rest of the host not included"),
         sources=("cpu", "epyc"),
     )
 
@@ -77,18 +85,21 @@ def nodes(view: View) -> Subject:
     return Subject(
         family="host",
         metric="node_power_watts",
-        frame=_placed(things.hosts(view), "host"),
-        what="nodes",
-        scope="whole nodes at the supply: accelerators and CPU packages are inside; cooling is not included",
+        frame=_placed(things.hosts(view), say("unnamed host")),
+        what=say("nodes"),
+        scope=say("whole nodes at the supply: accelerators and CPU packages are inside; cooling is not included"),
         sources=("host",),
     )
 
 
-def _placed(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+def site_called(name: str) -> str:
+    """What a site is called: one that nobody gave a name, in the visitor's language."""
+    return say("this site") if name == Place.model_fields["name"].default else name
+
+
+def _placed(frame: pd.DataFrame, unnamed: str) -> pd.DataFrame:
     """With the site of each, its model without the vendor's name before it, and a word where either is not known."""
-    named = frame.assign(site=[site_of(settings(), host).place.name for host in frame["host"]])
-    named = named.assign(
-        vendor=named["vendor"].fillna("unknown vendor"), model=named["model"].fillna(f"unnamed {what}")
-    )
+    named = frame.assign(site=[site_called(site_of(settings(), host).place.name) for host in frame["host"]])
+    named = named.assign(vendor=named["vendor"].fillna(say("unknown vendor")), model=named["model"].fillna(unnamed))
     models = [model.removeprefix(f"{vendor} ") for vendor, model in zip(named["vendor"], named["model"], strict=True)]
     return named.assign(model=pd.Series(models, index=named.index, dtype="str"))

@@ -8,14 +8,22 @@ import pandas as pd
 
 from analytics.costs import Term
 from analytics.power import SiteEnergy
+from core.language import _, say, spoken
+from core.texts import significant
 from core.units import JOULES_PER_KWH, show
 from pages.energy.courses import WATTS
 from pages.energy.figures import GRAMS, KWH, STATE_OF
-from pages.energy.subject import Subject
+from pages.energy.subject import Subject, site_called
 from pages.shared import things
 from pages.shared.filters import View
 
 _LIMIT = "power_limit_watts"
+_MEANINGS = (
+    _("work was done; accounts, {hours}"),
+    _("idle: memory held, no work; accounts, {hours}"),
+    _("idle: held by nobody; accounts, {hours}"),
+    _("no state is known: not called idle; accounts, {hours}"),
+)
 
 
 def energy_terms(
@@ -41,46 +49,56 @@ def energy_terms(
 
 def _power(subject: Subject, view: View) -> list[Term]:
     now = things.current(subject.frame, view)
-    counted = {name: f"{now[name].notna().sum()} of {len(now)} {subject.what}" for name in (subject.metric, _LIMIT)}
     return [
         Term(
-            "power now", show(things.total(now, subject.metric), WATTS), f"newest sample of {counted[subject.metric]}"
+            say("power now"),
+            show(things.total(now, subject.metric), WATTS),
+            say("newest sample of {number} of {all} {things}", **_counted(now, subject.metric), things=subject.what),
         ),
-        Term("power limits in force", show(things.total(now, _LIMIT), WATTS), f"as set on {counted[_LIMIT]}"),
+        Term(
+            say("power limits in force"),
+            show(things.total(now, _LIMIT), WATTS),
+            say("as set on {number} of {all} {things}", **_counted(now, _LIMIT), things=subject.what),
+        ),
     ]
+
+
+def _counted(frame: pd.DataFrame, column: str) -> dict[str, str]:
+    return {"number": spoken().number(int(frame[column].notna().sum())), "all": spoken().number(len(frame))}
 
 
 def _meters(energy: pd.DataFrame, view: View) -> list[Term]:
     parts = [
         Term(
-            f"energy by {label}",
+            say("energy by {meter}", meter=say(str(label))),
             show(joules.sum(min_count=1) / JOULES_PER_KWH, KWH),
-            f"{len(joules)} in the table of devices",
+            say("{number} in the table of devices", number=spoken().number(len(joules))),
         )
         for label, joules in energy.groupby("energy_label")["energy_joules"]
     ]
     whole = energy["energy_joules"].sum(min_count=1) / JOULES_PER_KWH
-    return [*parts, Term("energy", show(whole, KWH), f"their sum, {view.words}; unknown ones are left out")]
+    source = say("their sum, {window}; unknown ones are left out", window=view.words)
+    return [*parts, Term(say("energy"), show(whole, KWH), source)]
 
 
 def _states(hours: pd.DataFrame, said: str) -> list[Term]:
     sums = hours[list(STATE_OF)].sum(min_count=1) / JOULES_PER_KWH
-    why = ("work was done", "idle: memory held, no work", "idle: held by nobody", "no state is known: not called idle")
     return [
-        Term(f"energy, {state}", show(sums[portion], KWH), f"{meaning}; accounts, {said}")
-        for (portion, state), meaning in zip(STATE_OF.items(), why, strict=True)
+        Term(say("energy, {part}", part=say(state)), show(sums[portion], KWH), say(meaning, hours=said))
+        for (portion, state), meaning in zip(STATE_OF.items(), _MEANINGS, strict=True)
     ]
 
 
 def _site(site: SiteEnergy) -> list[Term]:
-    metered, factor = site.pue_ratio is not None, site.factor
-    pue = "not given" if site.pue_ratio is None else f"{site.pue_ratio:g}"
-    grid = "unknown" if factor is None else f"{factor.grams_per_kwh:g} g CO2e/kWh"
-    basis = "energy at the meter" if metered else "energy"
+    metered, factor, name = site.pue_ratio is not None, site.factor, site_called(site.name)
+    pue = say("not given") if site.pue_ratio is None else significant(site.pue_ratio)
+    grid = say("unknown") if factor is None else f"{significant(factor.grams_per_kwh)} g CO2e/kWh"
+    made = say("energy at the meter x grid factor") if metered else say("energy x grid factor")
+    meter = Term(say("at the meter, {site}", site=name), show(site.meter_kwh, KWH), say("energy x PUE"))
     return [
-        Term(f"energy, {site.name}", show(site.kwh, KWH), "sum of its devices"),
-        Term(f"PUE, {site.name}", pue, "settings, a mean over a year"),
-        *([Term(f"at the meter, {site.name}", show(site.meter_kwh, KWH), "energy x PUE")] if metered else []),
-        Term(f"grid factor, {site.name}", grid, "settings" if factor is None else factor.source),
-        Term(f"operational CO2e, {site.name}", show(site.grams, GRAMS), f"{basis} x grid factor"),
+        Term(say("energy, {part}", part=name), show(site.kwh, KWH), say("sum of its devices")),
+        Term(f"PUE, {name}", pue, say("settings, a mean over a year")),
+        *([meter] if metered else []),
+        Term(say("grid factor, {site}", site=name), grid, say("settings") if factor is None else factor.source),
+        Term(say("operational CO2e, {site}", site=name), show(site.grams, GRAMS), made),
     ]

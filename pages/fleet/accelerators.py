@@ -10,6 +10,7 @@ from core.language import _, say
 from pages.fleet import findings, tallies
 from pages.fleet.strips import BUSY, STRIPS, heat_strip
 from pages.shared import things, watts, words
+from pages.shared.choice import choice
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -41,19 +42,8 @@ def render() -> None:
 def controls() -> None:
     """What the heat strip shows and how the table is grouped."""
     with st.container(horizontal=True):
-        _choice(say("Strip shows"), list(STRIPS), "strip", default=BUSY)
-        _choice(say("Sum up by"), list(GROUPS), "group")
-
-
-def _choice(label: str, options: list[str], key: str, default: str | None = None) -> None:
-    """Let one be chosen; the address keeps it. Not bound to it: there the visitor's words would stand."""
-    asked = st.query_params.get(key)
-    st.session_state.setdefault(key, asked if asked in options else default)
-    chosen = st.segmented_control(label, options, required=default is not None, key=key, format_func=say)
-    if chosen is None or chosen == default:
-        st.query_params.pop(key, None)
-    else:
-        st.query_params[key] = chosen
+        choice(say("Strip shows"), list(STRIPS), "strip", default=BUSY)
+        choice(say("Sum up by"), list(GROUPS), "group")
 
 
 def draw(view: View) -> None:

@@ -13,6 +13,7 @@ from analytics.formulas import capacity
 from analytics.formulas.capacity import Layout
 from core.hardware.catalogue import accelerators
 from core.hardware.planning import Precision, models
+from core.texts import text
 
 MODELS = {one.model: one for one in models()}
 TYPES = {one.model: one for one in accelerators()}
@@ -158,8 +159,8 @@ def test_a_node_is_paid_as_a_whole_and_by_no_price_but_ones_own():
 
 def test_measured_rates_stand_beside_the_plan_of_their_model_and_accelerator():
     plans = plan(MODELS["Llama 2 70B"], BF16, 4_096, 1, [H100, MI300X])
-    seen = Measured("Llama 2 70B", MI300X.model, 900.0, "week 47, 32 requests")
-    other = Measured("Llama 3.1 8B", MI300X.model, 9_000.0, "week 47")
+    seen = Measured("Llama 2 70B", MI300X.model, 900.0, text("week 47, 32 requests"))
+    other = Measured("Llama 3.1 8B", MI300X.model, 9_000.0, text("week 47"))
     assert [one.measured for one in beside(plans, [seen, other])] == [(), (seen,)]
 
 

@@ -148,7 +148,7 @@ def test_gaps_are_filled_where_they_are_few_and_nothing_is_said_where_they_are_n
     assert (filled.used, filled.used_ratio, filled.quality) == (near(0.12), near(0.5), Quality.ESTIMATED)
     little = stand(settings, seen(0.048, whole, 0.4), whole)
     assert (little.used, little.rows, little.effective.usd_per_used) == (None, None, None)
-    assert (little.reason, little.quality, little.use.used) == (f"{SEEN_LITTLE}: 40%", Quality.MISSING, 0.048)
+    assert (little.reason, little.quality, little.use.used) == (SEEN_LITTLE, Quality.MISSING, 0.048)
     assert little.effective.usd_per_available == near(1_000 / 0.24)
 
 
