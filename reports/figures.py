@@ -87,7 +87,8 @@ def change(figure: Figure, words: Words) -> str:
 
 
 def _signed(number: float, words: Words) -> str:
-    return f"{'+' if number > 0 else ''}{words.number(round(number, 1) or 0.0, 1)}"
+    shown = round(number, 1) or 0.0  # there is no minus zero, and no plus zero either
+    return f"{'+' if shown > 0 else ''}{words.number(shown, 1)}"
 
 
 def tile(headline: Headline, words: Words) -> Tile:

@@ -65,14 +65,14 @@ def changes(summary: WeeklySummary, words: Words) -> Section:
     """Why cost and unit price are not those of the week before."""
     title, lines = words.say("Against the week before"), []
     if summary.cost_effects is not None:
-        price, volume = (f"{'+' if usd > 0 else ''}{words.money(usd)}" for usd in summary.cost_effects)
+        price, volume = map(words.moved, summary.cost_effects)
         lines.append(
             words.say(
                 "Total cost: {price} by the price of a GPU-hour, {volume} by their number.", price=price, volume=volume
             )
         )
     if summary.unit_price_effects is not None:
-        price, use, throughput = (f"{'+' if usd > 0 else ''}{words.money(usd)}" for usd in summary.unit_price_effects)
+        price, use, throughput = map(words.moved, summary.unit_price_effects)
         lines.append(
             words.say(
                 "Cost per million output tokens: {price} by the price of a GPU-hour, {use} by the part of them used, "

@@ -44,9 +44,16 @@ class Words(Language):
 
     def money(self, usd: float) -> str:
         """An amount in the currency of the reader, with four decimals below one."""
-        amount = round(usd * self.per_usd, 4) or 0.0  # there is no minus zero
+        amount = self._amount(usd)
         decimals = 4 if 0 < abs(amount) < 1 else get_currency_precision(self.currency)
         return f"{self.number(amount, decimals)} {self.currency}"
+
+    def moved(self, usd: float) -> str:
+        """A difference of amounts, with its sign."""
+        return f"{'+' if self._amount(usd) > 0 else ''}{self.money(usd)}"
+
+    def _amount(self, usd: float) -> float:
+        return round(usd * self.per_usd, 4) or 0.0  # there is no minus zero
 
     def percent(self, ratio: float) -> str:
         """A share with one decimal."""

@@ -51,3 +51,8 @@ def test_counts_have_three_significant_digits(count: float, shown: str):
 def test_a_language_without_words_is_refused(language: str):
     with pytest.raises(ConfigError, match="en, es, pt"):
         words(language, ZONE)
+
+
+@pytest.mark.parametrize(("usd", "shown"), [(12.3, "+12,30 USD"), (-0.5, "-0,5000 USD"), (0.00001, "0,00 USD")])
+def test_a_difference_has_its_sign_unless_nothing_is_left_of_it(usd: float, shown: str):
+    assert words("es", ZONE).moved(usd) == shown
