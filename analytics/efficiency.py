@@ -10,6 +10,7 @@ import pandas as pd
 
 from analytics.formulas import energy as formulas
 from analytics.formulas.energy import Observed, Quality
+from analytics.formulas.sampling import usual_intervals
 from analytics.formulas.states import BUSY_RATIO, LOOKBACK_MS, State
 from analytics.formulas.unknown import per
 from storage import queries
@@ -48,7 +49,7 @@ def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
     totals, watts = (samples[name].to_numpy(dtype="float64")[inside] for name in ("energy_joules_total", "power_watts"))
     observed = formulas.from_counter(at, totals)
-    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
+    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(usual_intervals(at)))
     (label, integrated), quality = _LABELS[family], Quality.MEASURED
     if observed is None or not _agree(observed, sampled):
         observed, label, quality = sampled, integrated, Quality.DERIVED

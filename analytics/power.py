@@ -16,6 +16,7 @@ from analytics.formulas import energy as formulas
 from analytics.formulas.carbon import operational_grams
 from analytics.formulas.energy import Quality, worst
 from analytics.formulas.local_time import MS_PER_HOUR, local
+from analytics.formulas.sampling import usual_intervals
 from analytics.formulas.unknown import per
 from analytics.presence import stretches_there
 from analytics.prices import GridFactor, SiteFound, grid_factor, site_of
@@ -72,10 +73,9 @@ def _checked(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int) -> 
     before = max(int(np.searchsorted(at_ms, start_ms)) - 1, 0)  # the step that leads into the window counts
     inside = samples.iloc[before : int(np.searchsorted(at_ms, end_ms))]
     at = at_ms[before : before + len(inside)] / 1000
-    interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
     totals, watts = (inside[name].to_numpy(dtype="float64") for name in ("energy_joules_total", "power_watts"))
     counted = formulas.from_counter(at, totals)
-    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(interval))
+    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(usual_intervals(at)))
     by_counter, by_samples = (None if one is None else per(one.joules, one.seconds) for one in (counted, sampled))
     is_doubtful = not formulas.counter_is_sane(*(np.array([one], "float64") for one in (by_counter, by_samples)))[0]
     if is_doubtful or by_counter is None:

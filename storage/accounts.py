@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, case, delete, func, insert, literal, select, update
 
 from analytics.formulas import energy as formulas
+from analytics.formulas.sampling import usual_intervals
 from analytics.formulas.states import LOOKBACK_MS, State, accelerator_states, recently
 from storage import histograms, schema, series
 from storage.blocks import Changed
@@ -251,12 +252,8 @@ def _energy(family: str, rows: Rows, hours: Hours, states: NDArray[np.str_] | No
     """Energy of each hour by the counter where it works, else by power samples; a step is of the state it ends in."""
     at = rows.at_ms / 1000
     power = rows.values[_POWER[family]]
-    interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
-    found = {
-        "node" if family == "host" else "integrated": formulas.power_portions(
-            at, power, formulas.max_gap_seconds(interval)
-        )
-    }
+    longest = formulas.max_gap_seconds(usual_intervals(at))
+    found = {"node" if family == "host" else "integrated": formulas.power_portions(at, power, longest)}
     if "energy_joules_total" in rows.values:
         found["counter"] = formulas.counter_portions(at, rows.values["energy_joules_total"])
     for source, portions in found.items():

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.formulas import energy as formulas
+from analytics.formulas.sampling import usual_intervals
 from storage import schema
 from storage.codec import Floats, Integers
 from storage.schema import HOUR_MS
@@ -89,7 +90,8 @@ class Hours:
     def _gaps(begin_ms: Integers, end_ms: Integers) -> NDArray[np.bool_]:
         """Which steps are so long that nothing is known of the time between."""
         length = end_ms - begin_ms
-        return np.asarray(length > formulas.max_gap_seconds(float(np.median(length)) / 1000) * 1000)
+        usual = usual_intervals(np.append(0, np.cumsum(length)))[1:]
+        return np.asarray(length > formulas.max_gap_seconds(usual / 1000) * 1000)
 
     def off_seconds(self, first_ms: int) -> None:
         """Account for the time without samples in hours that have some, from the entity's first sample on."""

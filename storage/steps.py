@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, select
 
+from analytics.formulas.sampling import usual_intervals
 from core.metric import Kind, Metric
 from storage import schema, series
 from storage.aggregates import NAMES, OF_COUNTER, OF_GAUGE, Aggregates, aggregate, join, spread
@@ -123,9 +124,8 @@ def grown_ms(at_ms: Integers) -> tuple[Integers, float]:
     if len(at_ms) < 2:
         return np.zeros(len(at_ms), "int64"), np.nan
     steps = np.diff(at_ms)
-    interval = float(np.median(steps))
-    longest = max(INTERVALS_PER_GAP * interval, LEAST_GAP_MS)
-    return np.concatenate(([0], np.where(steps <= longest, steps, 0))), interval
+    longest = np.maximum(INTERVALS_PER_GAP * usual_intervals(at_ms)[1:], LEAST_GAP_MS)
+    return np.concatenate(([0], np.where(steps <= longest, steps, 0))), float(np.median(steps))
 
 
 def _parts(read: series.Series, metrics: Sequence[Metric], start_ms: int, step_ms: int) -> Steps:

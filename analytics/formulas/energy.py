@@ -68,11 +68,17 @@ def counter_portions(at_seconds: Floats, joules_total: Floats) -> Portions:
     return Portions(at[:-1][sound], at[1:][sound], rise[sound])
 
 
-def power_portions(at_seconds: Floats, watts: Floats, max_gap_seconds: float) -> Portions:
-    """Trapezoids between power samples; a step longer than ``max_gap_seconds`` is a gap, not energy."""
+def power_portions(at_seconds: Floats, watts: Floats, max_gap_seconds: float | Floats) -> Portions:
+    """Trapezoids between power samples; a step longer than ``max_gap_seconds`` is a gap, not energy.
+
+    Args:
+        at_seconds: instants, ascending.
+        watts: of each; NaN is unknown.
+        max_gap_seconds: one for all, or one for each instant: of the step that ends there.
+    """
     known = np.isfinite(watts)
     at, power = at_seconds[known], watts[known]
-    near = np.diff(at) <= max_gap_seconds
+    near = np.diff(at) <= np.broadcast_to(max_gap_seconds, known.shape)[known][1:]
     joules = (power[1:] + power[:-1]) / 2 * np.diff(at)
     return Portions(at[:-1][near], at[1:][near], joules[near])
 
@@ -84,7 +90,7 @@ def from_counter(at_seconds: Floats, joules_total: Floats) -> Observed | None:
     return counter_portions(at_seconds, joules_total).together() or Observed(0.0, 0.0)
 
 
-def from_power(at_seconds: Floats, watts: Floats, max_gap_seconds: float) -> Observed | None:
+def from_power(at_seconds: Floats, watts: Floats, max_gap_seconds: float | Floats) -> Observed | None:
     """Integrated power (J) over the time its trapezoids cover."""
     if np.count_nonzero(np.isfinite(watts)) < 2:
         return None
@@ -102,9 +108,10 @@ def counter_is_sane(counted_watts: Floats, sampled_watts: Floats) -> NDArray[np.
     return ~doubtful
 
 
-def max_gap_seconds(interval_seconds: float) -> float:
+def max_gap_seconds(interval_seconds: float | Floats) -> Floats:
     """Longest step between power samples that still makes a trapezoid."""
-    return max(3 * interval_seconds, 30.0)
+    longest: Floats = np.maximum(3 * np.asarray(interval_seconds, "float64"), 30.0)
+    return longest
 
 
 def filled_joules(observed: Observed, window_seconds: float, assumed_watts: float | None = None) -> float:

@@ -44,8 +44,13 @@ def accelerators_active(frame: pd.DataFrame, view: View) -> Figure:
     rest = ", ".join(_in_state(state, int(counts[state])) for state in STATES[1:] if counts.get(state))
     text: str | None = _part(int(counts.get("active", 0)), len(whole)) if len(whole) else say("none found")
     if len(whole) and whole["stale"].all():
-        last = words.clock(whole["observed_at"].max(), view.zone, now=view.now)
-        text, rest = None, say("no sample since {time}", time=last)
+        last = whole["observed_at"].max()
+        text = None
+        rest = (
+            say("no recent sample")  # all there were are sealed
+            if pd.isna(last)
+            else say("no sample since {time}", time=words.clock(last, view.zone, now=view.now))
+        )
     label, help_ = say("Accelerators active"), say(_BUSY_HELP)
     return Figure(label=label, text=text, basis="derived", note=rest, reason=rest, help=help_)
 
@@ -171,7 +176,7 @@ def unit_price(deployments: pd.DataFrame, view: View) -> Figure:
         text=say(why) if usd is None else money(view).show(usd),
         basis=total.label.value if usd is not None else "missing",
         window=view.words,
-        help=say("Hardware and electricity over output tokens; the page Tokens opens it to its terms."),
+        help=say("The bill over output tokens; the page Tokens opens it to its terms."),
     )
 
 

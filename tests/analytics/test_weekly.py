@@ -204,3 +204,11 @@ def test_a_summary_is_the_same_after_it_was_kept_as_json(store: Store, cost: dic
     again = from_text(to_text(kept))
     assert again == kept
     assert repr(again) == repr(kept)  # types too: equal are also 1 and 1.0, an enum and its text
+
+
+def test_a_running_week_without_any_accounts_can_be_told(store: Store):
+    overhead = {**BOOK, "overhead": [{"name": "staff", "per_month": 730.0}]}
+    account(store, MONDAY_MS - 5 * HOUR_MS, *fleet(100, begin=-105))
+    found = weekly_summary(store.reader, settings(overhead), 2026, 40, MONDAY_MS + 10 * HOUR_MS)
+    assert found.elapsed_hours == 0
+    assert found.figures["total_usd"].value is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from sqlalchemy import select
@@ -96,6 +98,20 @@ def test_no_energy_is_invented_over_a_gap_in_power(store: Store):
     assert hour["energy_seconds"] == pytest.approx(50)
     assert hour["observed_seconds"] == pytest.approx(50)
     assert hour["off_seconds"] == pytest.approx(3550)
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, 10), (10, 60)])
+def test_a_pace_that_changes_is_no_gap(store: Store, before: int, after: int):
+    """100 W throughout, an hour at one interval and an hour at another; it is accounted for as seen throughout."""
+    seen = [*range(0, 3600, before), *range(3600, 7260, after)]
+    store.write(*(gpu(s, power_watts=100.0, energy_joules_total=s * 100.0, processes=0) for s in seen))
+    keep(store, hours=2.2)
+    for hour in rows(store)[:2]:
+        assert hour["energy_joules"] == pytest.approx(360_000)
+        assert hour["energy_source"] == "counter"
+        assert hour["observed_seconds"] == pytest.approx(3600)
+        assert hour["free_seconds"] == pytest.approx(3600)
+        assert hour["free_joules"] == pytest.approx(360_000)
 
 
 def test_a_counter_goes_on_over_a_gap_within_the_hour(store: Store):
@@ -286,3 +302,19 @@ def test_buckets_of_any_width_add_up_to_their_hours(store: Store, edges: list[in
             assert row[name] == pytest.approx(sum(known)) if known else pd.isna(row[name])
         assert row["off_seconds"] == pytest.approx(row["bucket_seconds"] - row["observed_seconds"], abs=1e-6)
         assert row["energy_source"] == "integrated"
+
+
+def test_energy_of_several_is_summed_by_hour_and_not_known_where_nothing_was_read(store: Store):
+    two = ("G", "H")
+    store.write(*(replace(gpu(s, power_watts=100.0), key=key) for key in two for s in range(0, 7210, 10)))
+    store.write(replace(gpu(0, power_watts=900.0), key="other"), *(gpu(s, processes=0) for s in range(7220, 10810, 10)))
+    keep(store, hours=3.2)
+    keys = queries.entities(store.reader).set_index("key")["entity_id"]
+    ids = [int(keys[key]) for key in two]
+    first_ms, second_ms, third_ms, end_ms = (MIDNIGHT_MS + hour * HOUR_MS for hour in range(4))
+    frame = queries.energy_by_hour(store.reader, ids, first_ms, end_ms)
+    assert queries.epoch_ms(frame["bucket_at"]).tolist() == [first_ms, second_ms]
+    assert frame["energy_joules"].tolist() == pytest.approx([720_000, 720_000])
+    part = queries.energy_by_hour(store.reader, ids[:1], second_ms, third_ms)
+    assert part["energy_joules"].tolist() == pytest.approx([360_000])
+    assert queries.energy_by_hour(store.reader, [], first_ms, end_ms).empty
