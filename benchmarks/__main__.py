@@ -1,4 +1,4 @@
-"""``make bench``: cost of a tick per source; whole monitors and whole stores side by side; the store under load."""
+"""``make bench``: ticks, whole monitors and whole stores side by side, the store under load, and how fast pages are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scrapes, stores, upkeep, weeks
+from benchmarks import pages, scaled, scrapes, sessions, stores, upkeep, weeks
 from benchmarks.fleet import Fleet
 from benchmarks.monitors import Monitor, all_monitors
 from benchmarks.peers import peers
@@ -108,6 +108,24 @@ def _scrapes(console: Console, folder: Path, given: argparse.Namespace) -> None:
     console.print(table)
 
 
+def _pages(console: Console, folder: Path, given: argparse.Namespace) -> None:
+    with console.status("laying down eight weeks of 1,000 accelerators"):
+        fleet = scaled.made(given.scaled)
+    with console.status("opening pages"), scaled.ticking(fleet):
+        rows = list(pages.measured(fleet))
+    with console.status("opening the peers' graph pages"):
+        rows += pages.peers(folder)
+    console.print(pages.table(rows, fleet))
+
+
+def _sessions(console: Console, _folder: Path, given: argparse.Namespace) -> None:
+    with console.status("laying down eight weeks of 1,000 accelerators"):
+        fleet = scaled.made(given.scaled)
+    with console.status(f"keeping pages open for {given.minutes:g} minutes"), scaled.ticking(fleet):
+        found = sessions.measured(fleet, given.minutes)
+    console.print(sessions.table(found, fleet))
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -120,6 +138,8 @@ PARTS = {
     "weeks": _weeks,
     "upkeep": _upkeep,
     "scrapes": _scrapes,
+    "pages": _pages,
+    "sessions": _sessions,
 }
 
 
@@ -130,6 +150,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each monitor is watched")
     parser.add_argument("--interval", type=float, action="append", help="seconds between looks (default: 1 and 10)")
     parser.add_argument("--scrape-seconds", type=float, default=3600.0, help="how long 500 targets are scraped")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long 50 live pages are kept open")
+    cache = Path(tempfile.gettempdir()) / "vatio-bench-scaled"
+    parser.add_argument(
+        "--scaled", type=Path, default=cache, help=f"folder that keeps 1,000 accelerators for an hour ({cache})"
+    )
     given = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
     for part in given.parts or PARTS:

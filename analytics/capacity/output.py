@@ -79,9 +79,9 @@ def _held(work: pd.DataFrame, joined: pd.DataFrame, entities: pd.DataFrame) -> p
     names = whole_devices(entities).set_index("entity_id")["model"].dropna()
     types = {i: found.model for i, name in names.items() if (found := match_accelerator(name)) is not None}
     pairs = work[["entity_id", "bucket_at"]].merge(joined, left_on="entity_id", right_on="deployment_id")
-    ends = pairs["bucket_at"] + pd.Timedelta(milliseconds=LOOKBACK_MS)
-    pairs = pairs[(pairs["valid_from_at"] < ends) & ~(pairs["valid_to_at"] <= pairs["bucket_at"])]
-    through = (pairs["valid_from_at"] <= pairs["bucket_at"]) & ~(pairs["valid_to_at"] < ends)
+    pairs["ends_at"] = pairs["bucket_at"] + pd.Timedelta(milliseconds=LOOKBACK_MS)
+    pairs = pairs[(pairs["valid_from_at"] < pairs["ends_at"]) & ~(pairs["valid_to_at"] <= pairs["bucket_at"])]
+    through = (pairs["valid_from_at"] <= pairs["bucket_at"]) & ~(pairs["valid_to_at"] < pairs["ends_at"])
     pairs = pairs.assign(
         type=pairs["target_id"].map(types),
         clear=through & ~pairs.duplicated(["bucket_at", "target_id"], keep=False),
