@@ -34,6 +34,7 @@ from analytics.cost_figures import (
     hardware_terms,
     joined_by,
 )
+from analytics.demand import monthly_peaks
 from analytics.device_hours import device_hours
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, facility_kwh, joules_per_token, worst
@@ -85,7 +86,8 @@ def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: i
     hours = priced_hours(start_ms, end_ms, max(queries.accounted_until(engine).values(), default=0))
     if hours is None:
         return by_samples(engine, settings, start_ms, end_ms)
-    of = ledger(device_hours(engine, *hours, settings.cost.output_weight_ratio), settings)
+    did = device_hours(engine, *hours, settings.cost.output_weight_ratio)
+    of = ledger(did, settings, monthly_peaks(engine, settings, *hours))
     return costs_of_hours.deployment_costs(engine, settings, of)
 
 

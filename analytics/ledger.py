@@ -2,7 +2,8 @@
 
 Quantities come from ``analytics.device_hours``, prices from the price book as it was at the beginning of each hour;
 an hour's energy is taken for evenly spread where a tariff changes within it. Four lines make the bill: hardware,
-electricity while active, electricity while idle, and overhead.
+electricity while active, electricity while idle, and overhead. A charge for the highest demand of a month is spread
+over the energy of that month, and so a part of the price of electricity.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analytics import prices
+from analytics.demand import Peaks, month_cuts
 from analytics.device_hours import DeviceHours
 from analytics.formulas.commitment import HOURS_PER_MONTH
 from analytics.formulas.energy import Quality
@@ -39,14 +41,17 @@ class Ledger:
     """A priced window.
 
     rows: device_id, hour_ms, there_ratio, covered_ratio, active_kwh and idle_kwh at the meter (cooling included where
-        the site has a PUE), the four ``LINES`` (USD; NaN: unknown), ``reason`` for an unknown one, and is_estimated.
+        the site has a PUE), demand_usd_per_kwh (what a demand charge adds to the price of electricity; 0 without one),
+        the four ``LINES`` (USD; NaN: unknown), ``reason`` for an unknown one, and is_estimated.
     devices: those of ``of`` and the site of each.
+    peaks: what demand charges are made from.
     sources: where prices and energy factors are from, in the order in which they were first used.
     """
 
     of: DeviceHours
     rows: pd.DataFrame
     devices: pd.DataFrame
+    peaks: Peaks
     sources: tuple[str, ...]
 
 
@@ -87,11 +92,14 @@ class _Electricity(NamedTuple):
     price: prices.ElectricityPrice | None
     begin_ms: int
     usd_per_kwh: Floats  # NaN: unknown
+    demand_usd_per_kwh: Floats  # on top of it
+    sources: tuple[str, ...]
 
 
 def flat_edges(settings: Settings, start_ms: int, end_ms: int) -> list[int]:
     """Whole hours (Unix ms) from one to the next of which no price of any site changes, both ends among them."""
-    cuts = [start_ms, *prices.price_cuts(settings, start_ms, end_ms), end_ms]
+    changes = {*prices.price_cuts(settings, start_ms, end_ms), *month_cuts(settings, start_ms, end_ms)}
+    cuts = [start_ms, *sorted(changes), end_ms]
     for span in map(Span, cuts, cuts[1:]):
         for place in (settings.site, *settings.site.other):
             price = prices.tariff_at(settings, prices.SiteFound("", place), span.start_ms)
@@ -102,44 +110,46 @@ def flat_edges(settings: Settings, start_ms: int, end_ms: int) -> list[int]:
     return [hour * MS_PER_HOUR for hour in sorted(hours)]
 
 
-def ledger(of: DeviceHours, settings: Settings) -> Ledger:
-    """Put the prices of the settings on what devices did."""
+def ledger(of: DeviceHours, settings: Settings, peaks: Peaks) -> Ledger:
+    """Put the prices of the settings on what devices did; ``peaks`` are ``demand.monthly_peaks`` of the window."""
     hours = of.hours
     hour_ms = hours["hour_ms"].to_numpy()
     edges = [of.start_ms, *prices.price_cuts(settings, of.start_ms, of.end_ms), of.end_ms]
     stretch = np.searchsorted(edges, hour_ms, side="right") - 1
-    per_hour, pue, tariff = (np.full(len(hours), np.nan) for _ in range(3))
+    per_hour, pue, tariff, demand = (np.full(len(hours), np.nan) for _ in range(4))
     on_top, estimated = np.ones(len(hours), "bool"), np.zeros(len(hours), "bool")
     reasons = np.full(len(hours), "", dtype=object)
     sources: dict[str, None] = {}
     kinds, kind_of = _kinds(of.devices)
     sites = [prices.site_of(settings, str(kind["host"])) for kind in kinds]
     electricity = {
-        (site.key, number): _electricity(settings, site, Span(*span))
+        (site.key, number): _electricity(settings, site, Span(*span), peaks)
         for site in dict.fromkeys(sites)
         for number, span in enumerate(pairwise(edges))
     }
     stretches: Any = hours.groupby([kind_of.loc[hours["device_id"]].to_numpy(), stretch]).indices
     for (kind, number), these in stretches.items():
         power = electricity[sites[kind].key, number]
-        priced = _price(settings, kinds[kind], edges[number], power.price)
+        priced = _price(settings, kinds[kind], edges[number], power)
         per_hour[these], on_top[these] = priced.usd_per_hour, priced.electricity_on_top
         reasons[these], estimated[these] = priced.reason, priced.is_estimated
         pue[these] = sites[kind].place.pue_ratio or 1.0
         sources |= dict.fromkeys(priced.sources)
-        tariff[these] = power.usd_per_kwh[(hour_ms[these] - power.begin_ms) // MS_PER_HOUR]
+        at = (hour_ms[these] - power.begin_ms) // MS_PER_HOUR
+        tariff[these], demand[these] = power.usd_per_kwh[at], power.demand_usd_per_kwh[at]
     kwh = {name: hours[f"{name}_joules"].to_numpy() / JOULES_PER_KWH * pue for name in ("active", "idle")}
     rows = hours[["device_id", "hour_ms", "there_ratio", "covered_ratio"]].assign(
         **{f"{name}_kwh": used for name, used in kwh.items()},
+        demand_usd_per_kwh=demand,
         hardware_usd=per_hour * hours["there_ratio"].to_numpy(),
-        **{f"electricity_{name}_usd": np.where(on_top, used * tariff, 0.0) for name, used in kwh.items()},
+        **{f"electricity_{name}_usd": np.where(on_top, used * (tariff + demand), 0.0) for name, used in kwh.items()},
         reason=_reasons(reasons, on_top, tariff, hours),
-        is_estimated=estimated | hours["is_filled"].to_numpy(),
+        is_estimated=estimated | hours["is_filled"].to_numpy() | (on_top & (demand > 0)),
     )
     rows["overhead_usd"] = _shared_out(rows, of, settings) if settings.cost.overhead else 0.0
     sources |= {f"settings: cost.overhead.{number}": None for number in range(len(settings.cost.overhead))}
     names = np.array([site.place.name for site in sites], dtype=object)
-    return Ledger(of, rows, of.devices.assign(site=names[kind_of.loc[of.devices.index]]), tuple(sources))
+    return Ledger(of, rows, of.devices.assign(site=names[kind_of.loc[of.devices.index]]), peaks, tuple(sources))
 
 
 def _kinds(devices: pd.DataFrame) -> tuple[list[dict[Hashable, Any]], pd.Series[int]]:
@@ -148,18 +158,25 @@ def _kinds(devices: pd.DataFrame) -> tuple[list[dict[Hashable, Any]], pd.Series[
     return ordered.drop_duplicates(what)[what].to_dict("records"), ordered.groupby(what, sort=False).ngroup()
 
 
-def _electricity(settings: Settings, site: prices.SiteFound, span: Span) -> _Electricity:
+def _electricity(settings: Settings, site: prices.SiteFound, span: Span, peaks: Peaks) -> _Electricity:
     begin, end = span.start_ms // MS_PER_HOUR, -(-span.end_ms // MS_PER_HOUR)
     price = prices.tariff_at(settings, site, span.start_ms)
-    by_hour = np.full(end - begin, np.nan)
+    by_hour, demand = np.full(end - begin, np.nan), np.zeros(end - begin)
+    sources = [] if price is None else [price.source]
     if price is not None and price.tariff is not None:
         by_hour = _usd_per_kwh(price.tariff, begin * MS_PER_HOUR, end - begin)
-    return _Electricity(price, begin * MS_PER_HOUR, by_hour)
+    if price is not None and price.demand_usd_per_kw_month:
+        for month in peaks[site.key]:
+            usd_per_kwh = month.usd_per_kwh(price.demand_usd_per_kw_month)
+            first, last = (max(at_ms // MS_PER_HOUR - begin, 0) for at_ms in month.hours)
+            if usd_per_kwh is not None and len(demand[first:last]):
+                demand[first:last] = usd_per_kwh
+                peak = f"{month.peak_kw:.4g} kW in the highest hour seen of {month.name}"
+                sources.append(f"{price.source}, demand charge: {peak}")
+    return _Electricity(price, begin * MS_PER_HOUR, by_hour, demand, tuple(sources))
 
 
-def _price(
-    settings: Settings, device: Mapping[Hashable, Any], at_ms: int, electricity: prices.ElectricityPrice | None
-) -> _Priced:
+def _price(settings: Settings, device: Mapping[Hashable, Any], at_ms: int, electricity: _Electricity) -> _Priced:
     """The device's own price with its part of the host's, and its electricity."""
     host, is_card = str(device["host"]), device["family"] == "accelerator"
     own = prices.hourly_price(settings, "accelerator", str(device["model"]), host, at_ms) if is_card else None
@@ -168,17 +185,15 @@ def _price(
     usd = [np.nan if price.usd_per_hour is None else price.usd_per_hour * part for price, part in known]
     on_top = known[0][0].electricity_on_top if known else True
     reason = next((price.reason for price, _ in known if price.reason), "") if known else NO_PRICE
-    if not reason and on_top and electricity is not None:
-        reason = electricity.reason
-    used = [price.source for price, _ in known]
-    if on_top and electricity is not None:
-        used.append(electricity.source)
+    tariff = electricity.price if on_top else None
+    if not reason and tariff is not None:
+        reason = tariff.reason
     return _Priced(
         usd_per_hour=sum(usd) if usd else np.nan,
         electricity_on_top=on_top,
         reason=reason,
-        is_estimated=on_top and electricity is not None and electricity.quality is Quality.ESTIMATED,
-        sources=tuple(used),
+        is_estimated=tariff is not None and tariff.quality is Quality.ESTIMATED,
+        sources=(*(price.source for price, _ in known), *(electricity.sources if on_top else ())),
     )
 
 
@@ -231,7 +246,8 @@ def _shared_out(rows: pd.DataFrame, of: DeviceHours, settings: Settings) -> Floa
     by_hour = _overhead(settings, of.start_ms, of.end_ms)
     come = np.bincount(begins, minlength=len(by_hour) + 1) - np.bincount(ends, minlength=len(by_hour) + 1)
     carried = np.where(np.cumsum(come)[:-1] > 0, by_hour, 0.0)
-    by_stretch = np.add.reduceat(carried, (np.array(of.edges_ms[:-1]) - of.start_ms) // MS_PER_HOUR)
+    first_hours = (np.array(of.edges_ms[:-1], "int64") - of.start_ms) // MS_PER_HOUR
+    by_stretch = np.add.reduceat(carried, first_hours)
     return np.asarray(weight / weight.groupby(by).transform("sum") * by_stretch[by])
 
 

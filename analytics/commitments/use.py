@@ -30,6 +30,7 @@ from analytics.commitments.terms import (
     whole_hour,
     within,
 )
+from analytics.demand import monthly_peaks
 from analytics.device_hours import IDLE_ID, DeviceHours, device_hours
 from analytics.formulas.hosted import HostedTokens
 from analytics.formulas.local_time import Span
@@ -81,7 +82,8 @@ def uses(
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     edges = sorted({*edges_ms, *map(whole_hour, prices.price_cuts(settings, start_ms, end_ms))})
     if priced is None:
-        priced = ledger(device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio), settings)
+        of = device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio)
+        priced = ledger(of, settings, monthly_peaks(engine, settings, start_ms, end_ms))
     seen = _Seen.read(engine, priced)
     found = {}
     for contract in settings.cost.contract:

@@ -32,7 +32,7 @@ class Hours:
     rows: as in the ledger, and used_ratio (of the time seen; NaN where less than half of the hour was), idle_as
         (``parked`` or ``free`` where nothing worked in it, else empty) and idle_hours (how many on end, those before
         the window included), host, device_model, is_card, local_day, local_hour, and valley_usd_per_kwh (lowest price
-        of the tariff that holds; NaN without one).
+        of the tariff that holds, and its demand charge; NaN without one).
     shares: row, device_id, deployment_id, share; who held what, without what nobody did.
     models: name of the model of each deployment.
     """
@@ -72,7 +72,7 @@ def hours(of: Ledger, states: pd.DataFrame, models: pd.Series[str], settings: Se
     keys = ["device_id", "hour_ms"]
     numbered = rows[keys].assign(row=np.arange(len(rows)))
     shares = of.of.shares[of.of.shares["deployment_id"] != IDLE_ID].merge(numbered, on=keys)
-    cash = ledger(of.of, _without_what_is_spent(settings))
+    cash = ledger(of.of, _without_what_is_spent(settings), of.peaks)
     return Hours(of, cash, settings, rows, shares[["row", "device_id", "deployment_id", "share"]], models)
 
 
@@ -132,7 +132,9 @@ def _with_place(rows: pd.DataFrame, of: Ledger, settings: Settings) -> pd.DataFr
         local_hour[indices] = there.dt.hour
         lowest = np.array([_lowest_usd_per_kwh(settings, site, edge) for edge in edges])
         valley[indices] = lowest[stretch[indices]]
-    return rows.assign(local_day=local_day, local_hour=local_hour, valley_usd_per_kwh=valley)
+    return rows.assign(
+        local_day=local_day, local_hour=local_hour, valley_usd_per_kwh=valley + rows["demand_usd_per_kwh"]
+    )
 
 
 def _lowest_usd_per_kwh(settings: Settings, site: prices.SiteFound, at_ms: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analytics import prices
+from analytics.demand import monthly_peaks
 from analytics.device_hours import IDLE_ID, DeviceHours, device_stretches, whole_hours
 from analytics.formulas import change
 from analytics.formulas.carbon import operational_grams
@@ -122,7 +123,8 @@ def totals(
 
 
 def _ledger(engine: Store, settings: Settings, edges_ms: Sequence[int], accounted: Mapping[int, int]) -> Ledger:
-    return ledger(device_stretches(engine, edges_ms, accounted, settings.cost.output_weight_ratio), settings)
+    of = device_stretches(engine, edges_ms, accounted, settings.cost.output_weight_ratio)
+    return ledger(of, settings, monthly_peaks(engine, settings, of.start_ms, of.end_ms))
 
 
 def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> Week:

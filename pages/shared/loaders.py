@@ -19,6 +19,7 @@ from analytics import (
     compare,
     costs,
     costs_of_hours,
+    demand,
     device_hours,
     efficiency,
     objectives,
@@ -253,7 +254,7 @@ def ledger(start_ms: int, end_ms: int) -> Ledger:
 @st.cache_data(ttl=WINDOW_TTL, max_entries=8, show_spinner=False)
 def _ledger(start_ms: int, end_ms: int) -> Ledger:
     of = device_hours.device_hours(open_store().engine, start_ms, end_ms, settings().cost.output_weight_ratio)
-    return ledgers.ledger(of, settings())
+    return ledgers.ledger(of, settings(), demand.monthly_peaks(open_store().engine, settings(), start_ms, end_ms))
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)

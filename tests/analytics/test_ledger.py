@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from analytics.demand import monthly_peaks
 from analytics.device_hours import IDLE_ID, DeviceHours, device_hours, device_stretches, whole_hours
 from analytics.formulas.energy import Quality
 from analytics.ledger import (
@@ -116,9 +117,10 @@ def kept(store: Store, *readings: Reading, hours: float = 2) -> None:
 def priced(store: Store, the_settings: Settings, first: int = 0, last: int = 2) -> Ledger:
     """The ledger of some hours, whose totals are the same when several of them are read as one."""
     window, weight = (BEGIN_MS + first * HOUR_MS, BEGIN_MS + last * HOUR_MS), the_settings.cost.output_weight_ratio
-    found = ledger(device_hours(store.reader, *window, weight), the_settings)
+    peaks = monthly_peaks(store.reader, the_settings, *window)
+    found = ledger(device_hours(store.reader, *window, weight), the_settings, peaks)
     edges_ms, accounted = flat_edges(the_settings, *window), queries.accounted_until(store.reader)
-    few = ledger(device_stretches(store.reader, edges_ms, accounted, weight), the_settings)
+    few = ledger(device_stretches(store.reader, edges_ms, accounted, weight), the_settings, peaks)
     assert totals(few) == pytest.approx(totals(found), nan_ok=True)
     assert (bill(few).quality, bill(few).missing) == (bill(found).quality, bill(found).missing)
     return found
@@ -407,7 +409,7 @@ def test_hours_that_are_not_alike_are_not_read_as_one(store: Store, readings: li
 def test_a_bill_is_linear_in_its_prices(fleet: DeviceHours, two: Sequence[tuple[float, float]], factor: float):
     def cost(per_hour: float, per_kwh: float) -> float:
         book = settings({**OWNED, "capex": 35_040.0 * per_hour}, usd_per_kwh=per_kwh)
-        total = bill(ledger(fleet, book)).total_usd
+        total = bill(ledger(fleet, book, {})).total_usd
         assert total is not None
         return total
 

@@ -397,7 +397,7 @@ def test_no_hour_is_owned_twice_and_wastes_cost_no_more_than_their_hours(
     book = settings(
         OWNED, RENTED, HOST, cost={"flexible_models": ["batch"]}, tariff=[{"band": EVENING_DEAR}], pue_ratio=1.2
     )
-    of = ledger(did, book)
+    of = ledger(did, book, {})
     every = wastes(hours(of, states, pd.Series({10: "chat", 11: "batch"}), book), cases)
     mine = [owned(one) for one in every]
     together = [*chain(*mine)]
