@@ -26,6 +26,7 @@ from analytics.formulas.local_time import MS_PER_HOUR, Span, local
 from analytics.formulas.tariff import Tariff, pieces
 from core.language import _
 from core.settings import Settings
+from core.texts import Text, text
 from core.units import JOULES_PER_KWH
 
 LINES = ("hardware_usd", "electricity_active_usd", "electricity_idle_usd", "overhead_usd")
@@ -52,7 +53,7 @@ class Ledger:
     rows: pd.DataFrame
     devices: pd.DataFrame
     peaks: Peaks
-    sources: tuple[str, ...]
+    sources: tuple[Text, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class _Priced(NamedTuple):
     electricity_on_top: bool
     reason: str
     is_estimated: bool
-    sources: tuple[str, ...]
+    sources: tuple[Text, ...]
 
 
 class _Electricity(NamedTuple):
@@ -93,7 +94,7 @@ class _Electricity(NamedTuple):
     begin_ms: int
     usd_per_kwh: Floats  # NaN: unknown
     demand_usd_per_kwh: Floats  # on top of it
-    sources: tuple[str, ...]
+    sources: tuple[Text, ...]
 
 
 def flat_edges(settings: Settings, start_ms: int, end_ms: int) -> list[int]:
@@ -119,7 +120,7 @@ def ledger(of: DeviceHours, settings: Settings, peaks: Peaks) -> Ledger:
     per_hour, pue, tariff, demand = (np.full(len(hours), np.nan) for _ in range(4))
     on_top, estimated = np.ones(len(hours), "bool"), np.zeros(len(hours), "bool")
     reasons = np.full(len(hours), "", dtype=object)
-    sources: dict[str, None] = {}
+    sources: dict[Text, None] = {}
     kinds, kind_of = _kinds(of.devices)
     sites = [prices.site_of(settings, str(kind["host"])) for kind in kinds]
     electricity = {
@@ -147,7 +148,8 @@ def ledger(of: DeviceHours, settings: Settings, peaks: Peaks) -> Ledger:
         is_estimated=estimated | hours["is_filled"].to_numpy() | (on_top & (demand > 0)),
     )
     rows["overhead_usd"] = _shared_out(rows, of, settings) if settings.cost.overhead else 0.0
-    sources |= {f"settings: cost.overhead.{number}": None for number in range(len(settings.cost.overhead))}
+    for number in range(len(settings.cost.overhead)):
+        sources[text(_("settings: {key}"), key=f"cost.overhead.{number}")] = None
     names = np.array([site.place.name for site in sites], dtype=object)
     return Ledger(of, rows, of.devices.assign(site=names[kind_of.loc[of.devices.index]]), peaks, tuple(sources))
 
@@ -171,8 +173,8 @@ def _electricity(settings: Settings, site: prices.SiteFound, span: Span, peaks: 
             first, last = (max(at_ms // MS_PER_HOUR - begin, 0) for at_ms in month.hours)
             if usd_per_kwh is not None and len(demand[first:last]):
                 demand[first:last] = usd_per_kwh
-                peak = f"{month.peak_kw:.4g} kW in the highest hour seen of {month.name}"
-                sources.append(f"{price.source}, demand charge: {peak}")
+                said = _("{source}, demand charge: {peak} kW in the highest hour seen of {month}")
+                sources.append(text(said, source=price.source, peak=month.peak_kw or 0.0, month=month.name))
     return _Electricity(price, begin * MS_PER_HOUR, by_hour, demand, tuple(sources))
 
 

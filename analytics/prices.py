@@ -17,9 +17,13 @@ from analytics.formulas.local_time import MIDNIGHT, Span, instant_ms, local
 from analytics.formulas.tariff import Band, Tariff, pieces
 from analytics.formulas.unknown import per, product
 from core.hardware.regions import Region, regions
+from core.language import _
 from core.prices import HostedPrice, OwnedPrice, Price, RentedPrice
 from core.settings import Settings
 from core.sites import WEEKDAYS, Place, TariffVersion, matches
+from core.texts import Text, text
+
+_KINDS = {"owned": _("owned"), "rented": _("rented")}
 
 NO_RATE = "no exchange rate for"
 
@@ -31,10 +35,11 @@ class Converted(NamedTuple):
     rate_on: date | None = None
     reason: str = ""
 
-    @property
-    def note(self) -> str:
-        """The rate's day, to stand behind a source; empty where no rate was needed."""
-        return f", at the exchange rate of {self.rate_on}" if self.rate_on else ""
+    def noted(self, source: Text) -> Text:
+        """A source with the rate's day behind it, where a rate was needed."""
+        if self.rate_on is None:
+            return source
+        return text(_("{source}, at the exchange rate of {day}"), source=source, day=str(self.rate_on))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class HourlyPrice:
 
     usd_per_hour: float | None
     electricity_on_top: bool
-    source: str
+    source: Text
     reason: str = ""
 
 
@@ -53,7 +58,7 @@ class ElectricityPrice:
 
     tariff: Tariff | None
     demand_usd_per_kw_month: float | None
-    source: str
+    source: Text
     quality: Quality
     reason: str = ""
 
@@ -62,7 +67,7 @@ class EnergyPrice(NamedTuple):
     """Price of energy (USD/kWh) over a window; unknown for a ``reason``, or because none was given."""
 
     usd_per_kwh: float | None
-    source: str
+    source: Text
     quality: Quality
     reason: str = ""
 
@@ -71,7 +76,7 @@ class GridFactor(NamedTuple):
     """Emissions of electricity (g CO2e per kWh) by the location, and where that figure is from."""
 
     grams_per_kwh: float
-    source: str
+    source: Text
     quality: Quality
 
 
@@ -135,7 +140,9 @@ def hourly_price(
             return HourlyPrice(
                 usd_per_hour=None if rate.amount is None else _usd_per_hour(price, rate.amount),
                 electricity_on_top=isinstance(price, OwnedPrice) and not price.hosting_includes_electricity,
-                source=f"settings: cost.hardware.{index} ({price.kind}){rate.note}",
+                source=rate.noted(
+                    text(_("settings: {key} ({kind})"), key=f"cost.hardware.{index}", kind=text(_KINDS[price.kind]))
+                ),
                 reason=rate.reason,
             )
     return None
@@ -171,7 +178,7 @@ def tariff_at(settings: Settings, site: SiteFound, at_ms: int) -> ElectricityPri
     """What electricity costs at a site, on average of its country where no price was given; ``None`` without either."""
     key, place = site
     if place.usd_per_kwh is not None:
-        return _flat(place, place.usd_per_kwh, f"settings: {key}.usd_per_kwh", Quality.MEASURED)
+        return _flat(place, place.usd_per_kwh, _settings(f"{key}.usd_per_kwh"), Quality.MEASURED)
     if place.tariff:
         index = place.version_on(local(at_ms, place.zone).date())
         if index is None:
@@ -181,14 +188,14 @@ def tariff_at(settings: Settings, site: SiteFound, at_ms: int) -> ElectricityPri
         return ElectricityPrice(
             tariff=None if rate.amount is None else Tariff(place.zone, _bands(version, rate.amount)),
             demand_usd_per_kw_month=None if rate.amount is None else version.demand_per_kw_month * rate.amount,
-            source=f"settings: {key}.tariff.{index}{rate.note}",
+            source=rate.noted(_settings(f"{key}.tariff.{index}")),
             quality=Quality.MEASURED,
             reason=rate.reason,
         )
     region = _region(place)
     if region is None or region.usd_per_kwh is None:
         return None
-    source = f"default of {region.code}, {region.price_period}, {region.price_source}"
+    source = _default(region, region.price_period, region.price_source)
     return _flat(place, region.usd_per_kwh, source, Quality.ESTIMATED)
 
 
@@ -196,13 +203,14 @@ def energy_price(settings: Settings, site: SiteFound, span: Span) -> EnergyPrice
     """Price of energy that was used over a span, by the tariff at its end; of bands the mean, as if used evenly."""
     price = tariff_at(settings, site, span.end_ms - 1)
     if price is None:
-        return EnergyPrice(None, f"settings: {site.key}.usd_per_kwh", Quality.MISSING)
+        return EnergyPrice(None, _settings(f"{site.key}.usd_per_kwh"), Quality.MISSING)
     if price.tariff is None:
         return EnergyPrice(None, price.source, Quality.MISSING, price.reason)
     if len(price.tariff.bands) == 1:
         return EnergyPrice(price.tariff.bands[0].usd_per_kwh, price.source, price.quality)
     mean = _mean_usd_per_kwh(price.tariff, span)
-    return EnergyPrice(mean, f"{price.source}, mean of its bands by the hours they hold", Quality.ESTIMATED)
+    source = text(_("{source}, mean of its bands by the hours they hold"), source=price.source)
+    return EnergyPrice(mean, source, Quality.ESTIMATED)
 
 
 @lru_cache(maxsize=256)  # every device of a site asks the same
@@ -210,7 +218,7 @@ def _mean_usd_per_kwh(tariff: Tariff, span: Span) -> float | None:
     return per(sum(piece.span.hours * piece.band.usd_per_kwh for piece in pieces(tariff, span)), span.hours)
 
 
-def _flat(place: Place, usd_per_kwh: float, source: str, quality: Quality) -> ElectricityPrice:
+def _flat(place: Place, usd_per_kwh: float, source: Text, quality: Quality) -> ElectricityPrice:
     tariff = Tariff(place.zone, (Band(usd_per_kwh=usd_per_kwh),))
     return ElectricityPrice(tariff=tariff, demand_usd_per_kw_month=0.0, source=source, quality=quality)
 
@@ -233,13 +241,22 @@ def grid_factor(site: SiteFound) -> GridFactor | None:
     """Emissions of a site's electricity; its country's where none were given, ``None`` without either."""
     key, place = site
     if place.grid_gco2e_per_kwh is not None:
-        return GridFactor(place.grid_gco2e_per_kwh, f"settings: {key}.grid_gco2e_per_kwh", Quality.MEASURED)
+        return GridFactor(place.grid_gco2e_per_kwh, _settings(f"{key}.grid_gco2e_per_kwh"), Quality.MEASURED)
     region = _region(place)
     if region is None:
         return None
-    source = f"default of {region.code}, {region.grid_year}, {region.grid_source}"
-    note = f"; {region.notes}" if region.notes else ""
-    return GridFactor(region.grid_gco2e_per_kwh, source + note, Quality.ESTIMATED)
+    source = _default(region, region.grid_year, region.grid_source)
+    if region.notes:
+        source = text(_("{source}; {notes}"), source=source, notes=region.notes)
+    return GridFactor(region.grid_gco2e_per_kwh, source, Quality.ESTIMATED)
+
+
+def _settings(key: str) -> Text:
+    return text(_("settings: {key}"), key=key)
+
+
+def _default(region: Region, when: object, source: str) -> Text:
+    return text(_("default of {country}, {when}, {source}"), country=region.code, when=str(when), source=source)
 
 
 def _region(place: Place) -> Region | None:

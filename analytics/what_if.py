@@ -27,6 +27,7 @@ from core.language import _
 from core.prices import HostedPrice as ListPrice
 from core.settings import Settings
 from core.sites import matches
+from core.texts import Text, text
 from core.units import JOULES_PER_KWH
 
 HOURS_PER_DAY = 24
@@ -128,7 +129,7 @@ class Offer:
 
     kind: Literal["hosted", "published"]
     name: str
-    source: str
+    source: str | Text
     fits: bool
     usd_per_million_output_tokens: float | None
     saved_by_cache_usd: float | None
@@ -263,13 +264,16 @@ def offers(of: Measured, models: Sequence[str], settings: Settings, at_ms: int) 
     day = local(at_ms, settings.site.zone).date()
     listed = [(number, one) for number, one in enumerate(settings.cost.hosted) if one.holds_on(day)]
     return [
-        *(_listed(of, one, f"settings: cost.hosted.{number}", models, settings, at_ms) for number, one in listed),
+        *(
+            _listed(of, one, text(_("settings: {key}"), key=f"cost.hosted.{number}"), models, settings, at_ms)
+            for number, one in listed
+        ),
         *(_published(of, one, models) for one in endpoints()),
     ]
 
 
 def _listed(
-    of: Measured, price: ListPrice, source: str, models: Sequence[str], settings: Settings, at_ms: int
+    of: Measured, price: ListPrice, source: Text, models: Sequence[str], settings: Settings, at_ms: int
 ) -> Offer:
     has_cached = price.per_million_cached is not None
     usd, uncached_usd = (
@@ -280,7 +284,7 @@ def _listed(
     return Offer(
         kind="hosted",
         name=price.model if price.endpoint == "*" else f"{price.model} @ {price.endpoint}",
-        source=source + rate.note,
+        source=rate.noted(source),
         fits=any(matches(price.model, model) for model in models),
         usd_per_million_output_tokens=usd_per_million(usd, of.output_tokens),
         saved_by_cache_usd=usd_per_million(saved, of.output_tokens),

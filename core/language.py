@@ -8,6 +8,8 @@ which ``say``, ``count`` and ``core.units.show`` use; whoever says nothing speak
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -94,6 +96,16 @@ _SPOKEN: ContextVar[Language] = ContextVar("spoken", default=_ENGLISH)
 def speak(spoken_from_now: Language) -> None:
     """Speak a language in this thread from now on."""
     _SPOKEN.set(spoken_from_now)
+
+
+@contextmanager
+def speaking(language_of_block: Language) -> Iterator[None]:
+    """Speak a language in this thread for as long as the block lasts."""
+    before = _SPOKEN.set(language_of_block)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(before)
 
 
 def spoken() -> Language:

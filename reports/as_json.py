@@ -15,6 +15,8 @@ from analytics.ledger import Bill
 from analytics.wastes.waste import Waste
 from analytics.weekly import WeeklySummary, why_unknown
 from core import VERSION
+from core.language import SOURCE, language, speaking
+from core.texts import Text
 from reports.words import Words
 from storage.soundness import iso
 
@@ -24,12 +26,15 @@ _LEFT_OUT = {"stretches"}  # hours of devices, one by one: thousands of rows tha
 
 def file(summary: WeeklySummary, _words: Words) -> bytes:
     """The content of the file."""
-    content = {"vatio": VERSION, "is_whole": summary.is_whole, **_object(summary)}
+    with speaking(language(SOURCE)):  # sources of prices are texts
+        content = {"vatio": VERSION, "is_whole": summary.is_whole, **_object(summary)}
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def plain(value: object) -> object:
     """Data classes and named tuples as objects, tuples as arrays; ``*_ms`` become ISO 8601 under ``*_at``."""
+    if isinstance(value, Text):
+        return str(value)
     if is_dataclass(value) or hasattr(value, "_fields"):
         return _object(value)
     if isinstance(value, tuple | list):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from analytics.weekly import Figure, Promise, Reason, WeeklySummary
+from core.language import speaking
 from reports import findings, phrases, sections
 from reports.figures import Tile, amount, change, one_line, tile, value
 from reports.sections import Section
@@ -30,32 +31,33 @@ class Document:
 def document(summary: WeeklySummary, words: Words) -> Document:
     """Put a week into words."""
     say = words.say
-    return Document(
-        language=str(words.locale).replace("_", "-"),
-        title=say("Weekly efficiency summary, {week}", week=summary.name),
-        subtitle=_subtitle(summary, words),
-        notices=tuple(_notices(summary, words)),
-        verdict=tuple(_verdict(summary, words)),
-        tiles=tuple(tile(one, words) for one in summary.headlines),
-        first=(
-            findings.wastes(summary, words),
-            findings.actions(summary, words),
-            Section(say("Data quality"), tuple(sections.quality(summary, words))),
-        ),
-        second=tuple(
-            section
-            for section in (
-                sections.changes(summary, words),
-                sections.models(summary, words),
-                sections.sites(summary, words),
-                sections.promises(summary, words),
-                sections.contracts(summary, words),
-                Section(say("What the amounts assume"), tuple(sections.assumptions(summary, words))),
-            )
-            if section.lines or section.table
-        ),
-        footer=say("Made by Vatio. Every rule is in docs/numbers.md. Unknown is said as unknown; 0 is measured."),
-    )
+    with speaking(words):  # texts that were made before anybody's language was known
+        return Document(
+            language=str(words.locale).replace("_", "-"),
+            title=say("Weekly efficiency summary, {week}", week=summary.name),
+            subtitle=_subtitle(summary, words),
+            notices=tuple(_notices(summary, words)),
+            verdict=tuple(_verdict(summary, words)),
+            tiles=tuple(tile(one, words) for one in summary.headlines),
+            first=(
+                findings.wastes(summary, words),
+                findings.actions(summary, words),
+                Section(say("Data quality"), tuple(sections.quality(summary, words))),
+            ),
+            second=tuple(
+                section
+                for section in (
+                    sections.changes(summary, words),
+                    sections.models(summary, words),
+                    sections.sites(summary, words),
+                    sections.promises(summary, words),
+                    sections.contracts(summary, words),
+                    Section(say("What the amounts assume"), tuple(sections.assumptions(summary, words))),
+                )
+                if section.lines or section.table
+            ),
+            footer=say("Made by Vatio. Every rule is in docs/numbers.md. Unknown is said as unknown; 0 is measured."),
+        )
 
 
 def _subtitle(summary: WeeklySummary, words: Words) -> str:

@@ -188,13 +188,13 @@ def _contract(of: ContractUse, words: Words) -> tuple[str, ...]:
 def assumptions(summary: WeeklySummary, words: Words) -> Iterator[str]:
     """Where prices and factors are from, in sentences."""
     of, say = summary.assumptions, words.say
-    sources = [one_line(source, 160) for source in of.price_sources[:MOST_ROWS]]
+    sources = [one_line(str(source), 160) for source in of.price_sources[:MOST_ROWS]]
     more = len(of.price_sources) - len(sources)
     if sources:
         listed = "; ".join(sources) + (say(" and {count} more", count=words.number(more)) if more else "")
         yield say("Prices: {sources}.", sources=listed)
-    if of.grid_source:
-        yield say("Grid factor: {source}.", source=one_line(of.grid_source, 300))
+    if of.grid_sources:
+        yield say("Grid factor: {source}.", source=one_line("; ".join(map(str, of.grid_sources)), 300))
     for name, pue_ratio in of.pue_by_site:
         told = say("none given, so energy is of devices alone") if pue_ratio is None else words.number(pue_ratio, 2)
         yield say("PUE of {site}: {pue}.", site=one_line(name), pue=told)

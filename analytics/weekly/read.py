@@ -89,7 +89,7 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
         ),
         assumptions=Assumptions(
             price_sources=priced.sources,
-            grid_source=found.grid_source,
+            grid_sources=found.grid_sources,
             pue_by_site=tuple((site.name, site.pue_ratio) for site in (settings.site, *settings.site.other)),
             output_weight_ratio=settings.cost.output_weight_ratio,
         ),

@@ -13,6 +13,7 @@ from analytics.ledger import Bill
 from analytics.wastes.waste import Kind, Waste
 from analytics.weekly.figure import Figure, Headline
 from analytics.weekly.reasons import Why
+from core.texts import Text
 
 
 class Day(NamedTuple):
@@ -146,8 +147,8 @@ class DataQuality:
 class Assumptions:
     """What the amounts assume, and where prices and factors are from."""
 
-    price_sources: tuple[str, ...]
-    grid_source: str
+    price_sources: tuple[Text, ...]
+    grid_sources: tuple[Text, ...]
     pue_by_site: tuple[tuple[str, float | None], ...]
     output_weight_ratio: float
 

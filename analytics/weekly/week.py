@@ -28,6 +28,7 @@ from analytics.serving import are_gateways
 from analytics.weekly.promises import Attainment, attainments
 from core.readings import Latency
 from core.settings import Settings
+from core.texts import Text
 from storage import queries
 from storage.engine import Store
 
@@ -51,7 +52,7 @@ class Week:
     allocated_gpu_hours: float
     used_gpu_hours: float | None
     operational_grams: float | None
-    grid_source: str
+    grid_sources: tuple[Text, ...]
     attainments: tuple[Attainment, ...]
 
     @property
@@ -134,7 +135,7 @@ def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> We
     hours, shares = (frame[frame["device_id"].isin(cards)] for frame in (of.hours, of.shares))
     held = shares[shares["deployment_id"] != IDLE_ID].merge(hours, on=["device_id", "hour_ms"])
     seen = hours["active_ratio"].notna()
-    grams, source = _carbon(priced, settings)
+    grams, grid_sources = _carbon(priced, settings)
     ids = _servers(engine)
     return Week(
         name=f"{local(span.start_ms, settings.site.zone):%G-W%V}",
@@ -152,7 +153,7 @@ def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> We
         allocated_gpu_hours=float((held["share"] * held["there_ratio"]).sum()),
         used_gpu_hours=float((hours["active_ratio"] * hours["there_ratio"])[seen].sum()) if seen.any() else None,
         operational_grams=grams,
-        grid_source=source,
+        grid_sources=grid_sources,
         attainments=tuple(attainments(engine, settings, of.start_ms, of.end_ms)),
     )
 
@@ -176,14 +177,14 @@ def _p95(engine: Store, ids: list[int], kind: Latency, start_ms: int, end_ms: in
     return None if np.isnan(value) else value
 
 
-def _carbon(priced: Ledger, settings: Settings) -> tuple[float | None, str]:
+def _carbon(priced: Ledger, settings: Settings) -> tuple[float | None, tuple[Text, ...]]:
     """Operational emissions (g CO2e) by the grid factor of each site; unknown where one has none."""
     hosts = priced.devices["host"].reindex(priced.rows["device_id"]).to_numpy()
     used = priced.rows[list(ENERGIES)].sum(axis=1, min_count=1).groupby(hosts).sum(min_count=1)
     grams: list[float | None] = []
-    sources: dict[str, None] = {}
+    sources: dict[Text, None] = {}
     for host, kwh in used.items():
         factor = prices.grid_factor(prices.site_of(settings, str(host)))
         grams.append(operational_grams(None if np.isnan(kwh) else float(kwh), factor.grams_per_kwh if factor else None))
         sources |= {factor.source: None} if factor else {}
-    return total(*grams) if grams else None, "; ".join(sources)
+    return total(*grams) if grams else None, tuple(sources)

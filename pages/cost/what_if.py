@@ -234,7 +234,7 @@ def _break_even(of: Measured, choice: Choice, offers: Sequence[Offer], shown: Wi
             "saved_by_cache_usd": [one.saved_by_cache_usd for one in offers],
             "break_even": said,
             "served_here": [_("yes") if one.fits else _("no") for one in offers],
-            "source": [one.source for one in offers],
+            "source": [str(one.source) for one in offers],
         }
     ).astype(dict.fromkeys(("usd_per_million_output_tokens", "saved_by_cache_usd"), "float64"))
     converted = shown.money.frame(frame)

@@ -123,7 +123,7 @@ def sites_table(sites: Sequence[SiteEnergy], view: View) -> None:
         {
             "site": [site_called(site.name) for site in sites],
             **{name: pd.Series(values, dtype="float64") for name, values in numbers.items()},
-            "factor_from": [say("missing") if site.factor is None else site.factor.source for site in sites],
+            "factor_from": [say("missing") if site.factor is None else str(site.factor.source) for site in sites],
             "label": [site.grams_quality.value for site in sites],
         }
     )

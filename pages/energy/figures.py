@@ -130,6 +130,7 @@ def rests_on(subject: Subject, sites: Sequence[SiteEnergy]) -> str:
         ]
         if site.factor is not None:
             grams = significant(site.factor.grams_per_kwh)
-            told.append(say("{grams} g CO2e/kWh ({source}), operational only", grams=grams, source=site.factor.source))
+            source = str(site.factor.source)
+            told.append(say("{grams} g CO2e/kWh ({source}), operational only", grams=grams, source=source))
         parts.append(f"{site_called(site.name)}: {', '.join(told)}.")
     return words.plain(" ".join(parts), limit=800)

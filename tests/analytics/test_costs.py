@@ -313,7 +313,9 @@ def test_electricity_is_that_of_the_site_where_the_device_stands(store: Store):
     site = settings(OWNED, usd_per_kwh=0.1, pue_ratio=1.1, other=[edge])
     found = costs(store, site, *accelerator("0"), *deployment("m", 1000), runs_on("m", "0"))["m"]
     assert found.electricity_usd == pytest.approx(found.energy_joules / 3.6e6 * 2.0 * 0.5)
-    assert {"settings: site.other.0.usd_per_kwh", "settings: site.other.0.pue_ratio"} <= {t.source for t in found.terms}
+    assert {"settings: site.other.0.usd_per_kwh", "settings: site.other.0.pue_ratio"} <= {
+        str(t.source) for t in found.terms
+    }
 
 
 def test_the_price_of_a_country_makes_an_estimate_and_says_so(store: Store):

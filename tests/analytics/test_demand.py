@@ -56,7 +56,7 @@ def test_a_month_that_runs_pays_the_part_so_far_of_its_highest_hour(uneven: Stor
     assert bill(found).electricity_active_usd == pytest.approx(2 * 0.1 + 2 / 4 * 1.5 * 4)
     assert bill(found).electricity_idle_usd == pytest.approx(2 * 0.1 + 2 / 4 * 1.5 * 4)
     assert bill(found).quality is Quality.ESTIMATED
-    assert found.sources[-1] == ("settings: site.tariff.0, demand charge: 1.5 kW in the highest hour seen of 2025-10")
+    assert str(found.sources[-1]) == ("settings: site.tariff.0, demand charge: 1.5 kW in the highest hour seen of 2025-10")
 
 
 def test_the_peak_is_that_of_the_month_whatever_hours_are_asked_for(uneven: Store):
@@ -95,7 +95,7 @@ def test_where_the_rent_includes_electricity_it_includes_the_demand_charge(store
     kept(store, *card("0", 4), hours=4)
     found = priced(store, settings(rented, **SITE))
     assert (bill(found).total_usd, bill(found).quality) == (pytest.approx(8.0), Quality.DERIVED)
-    assert not any("demand" in source for source in found.sources)
+    assert not any("demand" in str(source) for source in found.sources)
 
 
 def test_packages_of_hosts_that_are_no_devices_are_in_no_peak(store: Store):

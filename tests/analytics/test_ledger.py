@@ -266,7 +266,7 @@ def test_a_default_of_the_country_is_called_an_estimate(store: Store):
     kept(store, *card("0"))
     found = priced(store, settings(OWNED, country="CL"))
     assert bill(found).quality is Quality.ESTIMATED
-    assert any("default of CL" in source for source in found.sources)
+    assert any("default of CL" in str(source) for source in found.sources)
 
 
 def test_an_empty_store_has_an_empty_bill(store: Store):

@@ -46,7 +46,7 @@ def test_a_week_of_known_truth(store: Store):
     assert found.tpot_p95_seconds is None
     assert found.usd_per_million_output_tokens == pytest.approx((336 + 0.1 * (found.kwh or 0)) / 3.024, rel=0.01)
     assert found.operational_grams == pytest.approx(250 * (found.kwh or 0))
-    assert found.grid_source == "settings: site.grid_gco2e_per_kwh"
+    assert list(map(str, found.grid_sources)) == ["settings: site.grid_gco2e_per_kwh"]
     (attainment,) = found.attainments
     assert (attainment.model, attainment.target_ratio) == ("llama", 0.9)
     assert attainment.attained is not None
