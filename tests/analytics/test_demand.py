@@ -56,7 +56,8 @@ def test_a_month_that_runs_pays_the_part_so_far_of_its_highest_hour(uneven: Stor
     assert bill(found).electricity_active_usd == pytest.approx(2 * 0.1 + 2 / 4 * 1.5 * 4)
     assert bill(found).electricity_idle_usd == pytest.approx(2 * 0.1 + 2 / 4 * 1.5 * 4)
     assert bill(found).quality is Quality.ESTIMATED
-    assert str(found.sources[-1]) == ("settings: site.tariff.0, demand charge: 1.5 kW in the highest hour seen of 2025-10")
+    said = "settings: site.tariff.0, demand charge: 1.5 kW in the highest hour seen of 2025-10"
+    assert str(found.sources[-1]) == said
 
 
 def test_the_peak_is_that_of_the_month_whatever_hours_are_asked_for(uneven: Store):
