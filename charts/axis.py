@@ -6,9 +6,10 @@ suits the largest of them, so that an axis reads ``power (kW)`` with plain numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import altair as alt
@@ -25,6 +26,7 @@ _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _TICK_STEPS_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 10_080))
 _MOST_TICKS = 8
+_TIME_LABEL = "utcFormat(datum.value"
 
 
 _SPELLED = {
@@ -79,11 +81,21 @@ class Span:
         form = "%a %d" if step >= _DAY_MS else "%H:%M"
         axis = alt.Axis(
             values=list(range(-(-start // step) * step, end + 1, step)),
-            labelExpr=f"utcFormat(datum.value, '{form}')",
+            labelExpr=f"{_TIME_LABEL}, '{form}')",
             labelOverlap="greedy",
             grid=False,
         )
         return alt.X(f"{column}:Q", title=None, scale=alt.Scale(domain=[start, end], nice=False, zero=False), axis=axis)
+
+
+def window_of(spec: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
+    """Where the time axis of a chart's specification begins and ends, by the site's clock; ``None`` without one."""
+    for layer in spec.get("layer", ()):
+        x = layer.get("encoding", {}).get("x", {})
+        if str((x.get("axis") or {}).get("labelExpr", "")).startswith(_TIME_LABEL):
+            begin, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in x["scale"]["domain"])
+            return begin, end
+    return None
 
 
 def instant(column: str = "at", title: str | None = None) -> alt.Tooltip:

@@ -13,10 +13,12 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, broken_at_gaps, instant
+from charts.marks import dotted
 from core.language import _, say
 from core.units import show, unit_of
 
 SERIES = {"p50_seconds": "p50", "p95_seconds": "p95", "p99_seconds": "p99", "mean_seconds": _("mean")}
+_P95 = "p95_seconds"
 AT_LEAST = "at least (beyond the highest bucket)"
 _SECONDS = unit_of("x_seconds")
 _LABEL = "datum.value < 1 ? format(datum.value * 1000, '~g') + ' ms' : format(datum.value, '~g') + ' s'"
@@ -25,7 +27,12 @@ LEAST_SHARE = 1e-4  # of a step's requests: fainter cells are drawn as this, nev
 
 
 def quantile_lines(
-    frame: pd.DataFrame, span: Span, *, limit_seconds: float | None = None, height: int = theme.HEIGHT
+    frame: pd.DataFrame,
+    span: Span,
+    *,
+    limit_seconds: float | None = None,
+    before: pd.DataFrame | None = None,
+    height: int = theme.HEIGHT,
 ) -> alt.LayerChart:
     """p50, p95, p99 and the mean; triangles mark values of which only a lower limit is known.
 
@@ -33,11 +40,13 @@ def quantile_lines(
         frame: as ``analytics.latency.quantiles`` gives it.
         span: the time shown.
         limit_seconds: what is promised, drawn dashed.
+        before: the same a week before, as ``frame`` and a week later than it was; of it p95 is drawn, dotted.
         height: px.
     """
     drawn, names = _tidy(frame, span), [say(name) for name in SERIES.values()]
     limit = pd.DataFrame({"seconds": [] if limit_seconds is None else [limit_seconds]}, dtype="float64")
-    axis = seconds_axis(pd.concat([drawn["seconds"], limit["seconds"]]))
+    earlier = _p95(before, span)
+    axis = seconds_axis(pd.concat([drawn["seconds"], limit["seconds"], earlier["seconds"]]))
     base = alt.Chart(drawn).encode(
         x=span.axis(),
         y=axis,
@@ -63,11 +72,20 @@ def quantile_lines(
         size=alt.Size("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=[12, 70]), legend=None),
     )
     layers = [lines, points]
+    if earlier["seconds"].notna().any():
+        layers.insert(0, dotted(earlier, span, axis, _text(), name=SERIES[_P95]))
+        height += theme.LEGEND_HEIGHT
     if limit_seconds is not None:
         rule = alt.Chart(limit.assign(text=say("objective: {limit}", limit=seconds_text(limit_seconds))))
         rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title=say("limit"))]))
     return alt.LayerChart(layer=layers, height=height)
+
+
+def _p95(frame: pd.DataFrame | None, span: Span) -> pd.DataFrame:
+    """What ``_tidy`` makes of one quantile; nothing of no frame."""
+    drawn = pd.DataFrame({"series": [], "seconds": []}, dtype="float64") if frame is None else _tidy(frame, span)
+    return drawn[drawn["series"] == SERIES[_P95]]
 
 
 def _text() -> alt.Tooltip:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
-from charts.timeseries import stack
+from charts.timeseries import room, stack
 from core.language import _, say, spoken
 from core.units import JOULES_PER_KWH
 
@@ -47,7 +47,13 @@ def near(frame: pd.DataFrame, caps: Mapping[str, float]) -> dict[str, float]:
 
 
 def under_caps(
-    frame: pd.DataFrame, span: Span, step_ms: int, *, caps: Mapping[str, float], unseen: pd.DataFrame
+    frame: pd.DataFrame,
+    span: Span,
+    step_ms: int,
+    *,
+    caps: Mapping[str, float],
+    unseen: pd.DataFrame,
+    before: pd.DataFrame | None = None,
 ) -> alt.LayerChart:
     """Parts of a power on top of each other, caps as dashed lines with their names.
 
@@ -57,19 +63,20 @@ def under_caps(
         step_ms: from one step to the next.
         caps: W, by name; those that are not ``near`` are not drawn.
         unseen: ``bucket_at`` and ``said`` for steps in which a part of the sum is not known.
+        before: the parts a week before, as ``frame`` and a week later than they were; their sum is drawn dotted.
     """
     shown = near(frame, caps)
-    area, scale = stack(frame, _COLUMN, span, step_ms)
+    stacked, scale = stack(frame, _COLUMN, span, step_ms, before=before)
     drawn = pd.DataFrame({"cap": [cap / scale.factor for cap in shown.values()], "said": list(shown)})
     power = alt.Tooltip("cap:Q", title=scale.title, format=scale.format)
     rule = alt.Chart(drawn).encode(y="cap:Q", tooltip=[alt.Tooltip("said:N", title=say("cap")), power])
     layers = [
         _unseen(unseen, span, step_ms),
-        area,
+        *stacked,
         rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5),
         rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text="said:N"),
     ]
-    return alt.LayerChart(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)
+    return alt.LayerChart(layer=layers, height=theme.HEIGHT + room(stacked[1:]), padding=theme.PADDING)
 
 
 def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt.LayerChart:

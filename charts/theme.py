@@ -7,7 +7,11 @@ from __future__ import annotations
 
 MISSING = "#8a8f98"  # no data: grey, with strokes over it
 LIMIT = "#c2410c"  # a cap or an objective
+MARK = "#8461b8"  # something that happened
+EARLIER = "#7d8590"  # the same, a week before
+DOTS = [1, 4]  # of its line, whose ends are round
 BAND_OPACITY = 0.2
+LEGEND_HEIGHT = 48  # px that a legend below a chart takes from it
 HEIGHT = 220  # px of a chart over time; fixed, so that live charts do not jump
 SMALL_HEIGHT = 150  # px of one small multiple
 ROW_HEIGHT = 20  # px of one row of a heat strip

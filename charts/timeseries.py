@@ -7,6 +7,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_scale
+from charts.marks import dotted
 from core.language import _, say
 
 
@@ -18,6 +19,7 @@ def over_time(
     series: str = "series",
     title: str | None = None,
     limit: float | None = None,
+    before: pd.DataFrame | None = None,
     small: bool = False,
 ) -> alt.LayerChart:
     """One line per series; more series than there are colours become their mean between their extremes.
@@ -29,21 +31,27 @@ def over_time(
         series: the column that names the series.
         title: words for the axis, if not the column's own.
         limit: a cap or an objective (base unit), drawn dashed.
+        before: the same a week before, as ``frame`` and a week later than it was; drawn dotted.
         small: one of many: low, its axis title above it.
     """
     if frame[series].nunique() > theme.MOST_SERIES:
-        return band(spread(frame, column), column, span, title=title, limit=limit)
-    scale = scale_for(column, frame[column], limit=limit, title=title)
+        mean_before = None if before is None else spread(before, column)
+        return band(spread(frame, column), column, span, title=title, limit=limit, before=mean_before)
+    scale = scale_for(column, _all(frame[column], before, column), limit=limit, title=title)
     drawn = _drawn(broken_at_gaps(frame, [column], series, span), span).assign(
         value=lambda rows: rows[column] / scale.factor, series=lambda rows: rows[series]
     )[["at", "series", "value"]]
+    y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
     base = alt.Chart(drawn).encode(
         x=span.axis(),
-        y=alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale)),
+        y=y,
         color=series_color(drawn),
         tooltip=[instant(), alt.Tooltip("series:N", title=say("series")), _number("value", scale.title, scale)],
     )
-    chart = _layered([base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)], limit, scale)
+    earlier = week_before(before, column, span, scale, y, series=series)
+    chart = _layered(
+        [*earlier, base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)], limit, scale, room=room(earlier)
+    )
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
 
 
@@ -54,10 +62,14 @@ def band(
     *,
     title: str | None = None,
     limit: float | None = None,
+    before: pd.DataFrame | None = None,
 ) -> alt.LayerChart:
-    """A mean as a line, with the span between ``_min`` and ``_max`` behind it; one series."""
+    """A mean as a line, with the span between ``_min`` and ``_max`` behind it; one series.
+
+    ``before`` has the mean a week before, as ``over_time`` takes it, without a series.
+    """
     low, high = f"{column}_min", f"{column}_max"
-    scale = scale_for(column, frame[high], limit=limit, title=title)
+    scale = scale_for(column, _all(frame[high], before, column), limit=limit, title=title)
     broken = broken_at_gaps(frame.assign(series="mean"), [column, low, high], "series", span)
     drawn = _drawn(broken, span).assign(
         value=lambda rows: rows[column] / scale.factor,
@@ -69,7 +81,37 @@ def band(
     base = alt.Chart(drawn).encode(x=span.axis(), tooltip=tooltip)
     between = base.mark_area(opacity=theme.BAND_OPACITY).encode(y=alt.Y("low:Q", title=scale.title), y2="high:Q")
     line = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(y=y)
-    return _layered([between, line, _hover(base.encode(y=y))], limit, scale)
+    mean_before = None if before is None else before.assign(series=say("mean"))
+    earlier = week_before(mean_before, column, span, scale, y)
+    return _layered([between, *earlier, line, _hover(base.encode(y=y))], limit, scale, room=room(earlier))
+
+
+def week_before(
+    before: pd.DataFrame | None,
+    column: str,
+    span: Span,
+    scale: Scale,
+    y: alt.Y,
+    *,
+    series: str = "series",
+    steps: bool = False,
+) -> list[alt.Chart]:
+    """The layer of ``dotted`` lines in the scale of a chart; none where there is nothing to draw."""
+    if before is None or before[column].isna().all():
+        return []
+    broken = _drawn(broken_at_gaps(before, [column], series, span), span)
+    drawn = pd.DataFrame({"at": broken["at"], "series": broken[series], "value": broken[column] / scale.factor})
+    return [dotted(drawn, span, y, _number("value", scale.title, scale), steps=steps)]
+
+
+def room(earlier: list[alt.Chart]) -> int:
+    """What a chart needs in height (px) for the legend of ``week_before``."""
+    return theme.LEGEND_HEIGHT if earlier else 0
+
+
+def _all(shown: pd.Series, before: pd.DataFrame | None, column: str) -> pd.Series:
+    """Every value that an axis must have room for."""
+    return shown if before is None else pd.concat([shown, before[column]], ignore_index=True)
 
 
 _LEGEND_COLUMNS = 3
@@ -94,10 +136,14 @@ def stacked(
     series: str = "series",
     title: str | None = None,
     limit: float | None = None,
+    before: pd.DataFrame | None = None,
 ) -> alt.LayerChart:
-    """Parts of a sum on top of each other. A step in which a part was not seen has nothing of it."""
-    area, scale = stack(frame, column, span, step_ms, series=series, title=title, limit=limit)
-    return _layered([area], limit, scale)
+    """Parts of a sum on top of each other. A step in which a part was not seen has nothing of it.
+
+    ``before`` has the parts a week before, as ``over_time`` takes them; their sum is drawn.
+    """
+    layers, scale = stack(frame, column, span, step_ms, series=series, title=title, limit=limit, before=before)
+    return _layered(layers, limit, scale, room=room(layers[1:]))
 
 
 def stack(
@@ -109,11 +155,13 @@ def stack(
     series: str = "series",
     title: str | None = None,
     limit: float | None = None,
-) -> tuple[alt.Chart, Scale]:
-    """The areas of ``stacked`` for a picture of more layers, and the scale that they are drawn in."""
+    before: pd.DataFrame | None = None,
+) -> tuple[list[alt.Chart], Scale]:
+    """The layers of ``stacked`` for a picture of more layers, and the scale that they are drawn in."""
     known = frame.dropna(subset=[column]).sort_values(["bucket_at", series])
     top = known.groupby("bucket_at")[column].cumsum()
-    scale = scale_for(column, top, limit=limit, title=title)
+    sums = None if before is None else _sums(before, column)
+    scale = scale_for(column, _all(top, sums, column), limit=limit, title=title)
     parts = pd.DataFrame(
         {
             "bucket_at": known["bucket_at"],
@@ -135,7 +183,13 @@ def stack(
             tooltip=[instant(), alt.Tooltip("series:N", title=say("part")), _number("value", scale.title, scale)],
         )
     )
-    return area, scale
+    y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
+    return [area, *week_before(sums, column, span, scale, y, steps=True)], scale
+
+
+def _sums(parts: pd.DataFrame, column: str) -> pd.DataFrame:
+    """What the parts make together, step by step."""
+    return parts.dropna(subset=[column]).groupby("bucket_at")[[column]].sum().reset_index().assign(series=say("sum"))
 
 
 def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:
@@ -183,10 +237,10 @@ def _hover(base: alt.Chart) -> alt.Chart:
     return points
 
 
-def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale) -> alt.LayerChart:
+def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale, *, room: int = 0) -> alt.LayerChart:
     if limit is not None:
         at = pd.DataFrame({"limit": [limit / scale.factor]})
         layers.append(
             alt.Chart(at).mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5).encode(y="limit:Q")
         )
-    return alt.LayerChart(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)
+    return alt.LayerChart(layer=layers, height=theme.HEIGHT + room, padding=theme.PADDING)

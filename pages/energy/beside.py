@@ -16,6 +16,7 @@ from pages.energy.subject import Subject
 from pages.shared import loaders, things
 from pages.shared.columns import number
 from pages.shared.filters import View
+from pages.shared.marks import happened
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
@@ -54,6 +55,7 @@ def _over_time(subject: Subject, view: View) -> None:
         note=note,
         why=why or say("no meter that the kernel shows"),
         remedy=remedy,
+        marks=happened(view),
     )
 
 

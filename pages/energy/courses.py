@@ -14,6 +14,7 @@ from pages.energy.figures import STATE_OF
 from pages.energy.subject import Subject
 from pages.shared import things, words
 from pages.shared.filters import View
+from pages.shared.marks import happened, lacking, week_before
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.store import settings
@@ -28,7 +29,8 @@ _HOURS_HELP = _(
 def power_over_time(subject: Subject, by: str, view: View) -> None:
     """Power by the chosen group, under the limits of devices and what contracts promise."""
     power = subject.power(view)
-    parts = things.summed(things.named(power, subject.frame, by), subject.metric).dropna()
+    parts = _parts(subject, power, by)
+    before = week_before(view, lambda then: _parts(subject, subject.power(then), by))
     unseen = subject.unseen(power, view)
     limits = subject.frame["power_limit_watts"].dropna()
     # Of some devices only, a sum of limits would be no limit of the sum.
@@ -49,7 +51,9 @@ def power_over_time(subject: Subject, by: str, view: View) -> None:
         notes.append(say("power limit known of {number} of {all}, their sum is not drawn", number=some, all=every))
     if len(unseen):
         notes.append(say("grey: not every device reported, the sum is too low"))
-    chart = under_caps(largest(parts, subject.metric), view.span, view.step_ms, caps=drawn, unseen=unseen)
+    notes += lacking(before)
+    shown = largest(parts, subject.metric)
+    chart = under_caps(shown, view.span, view.step_ms, caps=drawn, unseen=unseen, before=before)
     why, remedy = reasons(subject.sources, view)
     picture(
         say("Power of {things} by {group}", things=subject.what, group=say(by)),
@@ -63,7 +67,12 @@ def power_over_time(subject: Subject, by: str, view: View) -> None:
         note=" · ".join(notes),
         why=why,
         remedy=remedy,
+        marks=happened(view),
     )
+
+
+def _parts(subject: Subject, power: pd.DataFrame, by: str) -> pd.DataFrame:
+    return things.summed(things.named(power, subject.frame, by), subject.metric).dropna()
 
 
 def energy_over_time(hours: pd.DataFrame, view: View) -> None:
@@ -84,6 +93,7 @@ def energy_over_time(hours: pd.DataFrame, view: View) -> None:
         help=say(_HOURS_HELP),
         note=" · ".join(notes),
         why=say("No hour of this window is accounted for yet: that is done some minutes after its end."),
+        marks=happened(view, span=span),
     )
 
 

@@ -6,14 +6,17 @@ import pandas as pd
 import streamlit as st
 from streamlit import column_config
 
+from charts.timeseries import band, spread
 from core.language import _, say
 from pages.fleet import findings, tallies
 from pages.fleet.strips import BUSY, STRIPS, heat_strip
-from pages.shared import things, watts, words
+from pages.shared import loaders, things, watts, words
 from pages.shared.choice import choice
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.marks import happened, lacking, week_before
+from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
 from pages.shared.verdict import verdict
@@ -57,6 +60,7 @@ def draw(view: View) -> None:
     figures = [tallies.accelerators_active(frame, view), watts.accelerator_power(frame, view)]
     tiles([*figures, tallies.busy(frame, view), tallies.memory_held(frame, view), tallies.hottest(frame, view)], view)
     heat_strip(say("Accelerators"), "accelerator", frame, view, st.session_state.get("strip"))
+    mean_beside_week_before(frame, view)
     group = st.session_state.get("group")
     if group:
         table(grouped(frame, GROUPS[group]), view, key="accelerator-sums", titles=TITLES)
@@ -72,6 +76,28 @@ def draw(view: View) -> None:
             icon=":material/developer_board:",
             query_params={"device": str(chosen["key"])},
         )
+
+
+def mean_beside_week_before(frame: pd.DataFrame, view: View) -> None:
+    """Mean busy time over all devices, where somebody wants to see that of a week before: a strip cannot show it."""
+    metric = "utilization_ratio"
+
+    def mean(view: View) -> pd.DataFrame:
+        window = (view.start_ms, view.end_ms, view.step_ms)
+        read = loaders.series("accelerator", (metric,), things.ids(things.whole(frame)), *window)
+        return spread(read.dropna(subset=[metric]), metric)
+
+    before = week_before(view, mean)
+    if before is None:
+        return
+    now = mean(view)
+    picture(
+        say("Mean busy time of accelerators"),
+        band(now, metric, view.span, title=say("busy"), before=before) if len(now) else None,
+        key="accelerators-mean",
+        note=" · ".join([say("measured"), view.resolution, say("mean and extremes"), *lacking(before)]),
+        marks=happened(view, things.ids(frame)),
+    )
 
 
 def listed(frame: pd.DataFrame) -> pd.DataFrame:

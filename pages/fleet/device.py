@@ -17,7 +17,8 @@ from pages.shared import loaders, things, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
-from pages.shared.pictures import plot
+from pages.shared.marks import happened as marks_of
+from pages.shared.pictures import plot, small_print
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
 from pages.shared.verdict import verdict
@@ -101,14 +102,17 @@ def multiples(topic: Topic, device: pd.DataFrame, view: View) -> None:
     st.markdown(f"##### {say(topic.title)}", help=say(topic.help) or None)
     seen = courses(topic, device, view)
     moved = [course for course in seen if not course.still]
+    name, marks = str(device["name"].iloc[0]), marks_of(view, things.ids(device))
     for start in range(0, len(moved), PER_ROW):
         for column, course in zip(st.columns(PER_ROW), moved[start : start + PER_ROW], strict=False):
             words_of_it = words_of(course.column)
             drawn = course.frame.assign(series=words_of_it)
             chart = over_time(drawn, course.column, topic.span(view), limit=course.limit, small=True)
+            chart = chart if marks is None else marks.over(chart)
             with column:
-                plot(chart, key=f"device-{course.column}", alt=words_of_it)
-            column.caption(say(course.basis), help=say(course.help))
+                key = f"device-{course.column}"
+                plot(chart, key=key, alt=words_of_it)
+                small_print(chart, say(course.basis), title=words_of_it, key=key, about=name, help=say(course.help))
     still = [words_of(course.column) for course in seen if course.still]
     if still:
         said = say("zero as counted ({window}): {metrics}.", window=view.words, metrics=", ".join(still))

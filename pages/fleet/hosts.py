@@ -12,6 +12,7 @@ from pages.shared import loaders, things, watts, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.marks import Marks, happened
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
@@ -44,18 +45,18 @@ def draw(view: View) -> None:
     verdict(findings.of_hosts(hosts, view), say("All well: every host reports, none is out of memory or disk."), view)
     figures = [tallies.host_cpu(hosts, view), tallies.host_memory(hosts, view), watts.cpu_power(sockets, view)]
     tiles([*figures, watts.node_power(hosts, view), tallies.not_accelerators(hosts, accelerators, view)], view)
+    marks, (left, right) = happened(view), st.columns(2)
+    with left:
+        sockets_chart(sockets, view, marks)
+    with right:
+        power_chart(hosts, sockets, accelerators, view, marks)
     left, right = st.columns(2)
     with left:
-        sockets_chart(sockets, view)
+        memory_chart(hosts, view, marks)
+        flow_chart(_("Network"), NETWORK, hosts, view, marks)
     with right:
-        power_chart(hosts, sockets, accelerators, view)
-    left, right = st.columns(2)
-    with left:
-        memory_chart(hosts, view)
-        flow_chart(_("Network"), NETWORK, hosts, view)
-    with right:
-        pressure_chart(hosts, view)
-        flow_chart(_("Disk"), DISK, hosts, view)
+        pressure_chart(hosts, view, marks)
+        flow_chart(_("Disk"), DISK, hosts, view, marks)
     st.markdown("##### " + say("Hosts"))
     table(tallies.host_table(hosts, accelerators), view, key="hosts", titles=TITLES, said=("reports",))
     st.markdown("##### " + say("CPU sockets"))
@@ -65,17 +66,18 @@ def draw(view: View) -> None:
         table(tallies.socket_table(sockets), view, key="sockets", titles=TITLES, said=("reports",))
 
 
-def sockets_chart(sockets: pd.DataFrame, view: View) -> None:
+def sockets_chart(sockets: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Busy time per socket."""
     read = loaders.series("cpu", ("utilization_ratio",), things.ids(sockets), view.start_ms, view.end_ms, view.step_ms)
     named = things.named(read, sockets)
     chart = over_time(named, "utilization_ratio", view.span, title=say("busy")) if len(named) else None
-    picture(
-        say("CPU busy time by socket"), chart, key="sockets-busy", note=" · ".join([say("measured"), view.resolution])
-    )
+    note = " · ".join([say("measured"), view.resolution])
+    picture(say("CPU busy time by socket"), chart, key="sockets-busy", note=note, marks=marks)
 
 
-def power_chart(hosts: pd.DataFrame, sockets: pd.DataFrame, accelerators: pd.DataFrame, view: View) -> None:
+def power_chart(
+    hosts: pd.DataFrame, sockets: pd.DataFrame, accelerators: pd.DataFrame, view: View, marks: Marks | None
+) -> None:
     """What draws the power, part by part; the rest only where the whole node is known."""
     parts = power.by_part(hosts, sockets, accelerators, view)
     parts["series"] = parts["series"].map(say)
@@ -87,36 +89,46 @@ def power_chart(hosts: pd.DataFrame, sockets: pd.DataFrame, accelerators: pd.Dat
         missing = say("missing: {parts}", parts=", ".join(unknown))
         notes.append(f"{missing} ({words.plain(why)})" if why else missing)
     note = " · ".join(notes)
-    picture(say("Power by part"), chart, key="power-parts", help=say(power.HELP), note=note, why=why, remedy=remedy)
+    picture(
+        say("Power by part"),
+        chart,
+        key="power-parts",
+        help=say(power.HELP),
+        note=note,
+        why=why,
+        remedy=remedy,
+        marks=marks,
+    )
 
 
-def memory_chart(hosts: pd.DataFrame, view: View) -> None:
+def memory_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Memory in use, per host."""
     read = _read(hosts, ("memory_used_bytes",), view)
     limit = hosts["memory_total_bytes"].iloc[0] if len(hosts) == 1 else None
     chart = over_time(things.named(read, hosts), "memory_used_bytes", view.span, limit=limit) if len(read) else None
     notes = [say("measured"), view.resolution, *([say("dashed: installed")] if limit else [])]
-    picture(say("Memory"), chart, key="memory", help=say("Total less available memory."), note=" · ".join(notes))
+    explained, note = say("Total less available memory."), " · ".join(notes)
+    picture(say("Memory"), chart, key="memory", help=explained, note=note, marks=marks)
 
 
-def pressure_chart(hosts: pd.DataFrame, view: View) -> None:
+def pressure_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Who waits for what; of several hosts the one that waits most."""
     highest = _read(hosts, PRESSURE, view).groupby("bucket_at")[list(PRESSURE)].max()
     tidy = things.tidy(highest, "waiting_ratio")
     chart = over_time(tidy, "waiting_ratio", view.span) if len(tidy) else None
     notes = [say("measured"), view.resolution, *([say("highest of all hosts")] if len(hosts) > 1 else [])]
-    why = say("the kernel offers no PSI")
-    picture(say("Pressure"), chart, key="pressure", help=say(PRESSURE_HELP), note=" · ".join(notes), why=why)
+    why, note = say("the kernel offers no PSI"), " · ".join(notes)
+    picture(say("Pressure"), chart, key="pressure", help=say(PRESSURE_HELP), note=note, why=why, marks=marks)
 
 
-def flow_chart(title: str, counters: tuple[str, ...], hosts: pd.DataFrame, view: View) -> None:
+def flow_chart(title: str, counters: tuple[str, ...], hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Bytes per second by direction, all hosts together."""
     read = loaders.rates("host", counters, things.ids(hosts), view.start_ms, view.end_ms, view.step_ms)
     columns = [column for column in read.columns if column.endswith("_per_second")]
     tidy = things.tidy(read.groupby("bucket_at")[columns].sum(min_count=1), "flow_bytes_per_second")
     chart = over_time(tidy, "flow_bytes_per_second", view.span, title=say(title).lower()) if len(tidy) else None
     notes = [say("derived from counters"), view.resolution, *([say("all hosts together")] if len(hosts) > 1 else [])]
-    picture(say(title), chart, key=title.lower(), note=" · ".join(notes))
+    picture(say(title), chart, key=title.lower(), note=" · ".join(notes), marks=marks)
 
 
 def _read(hosts: pd.DataFrame, metrics: tuple[str, ...], view: View) -> pd.DataFrame:

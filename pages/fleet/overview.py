@@ -13,6 +13,7 @@ from pages.shared import loaders, things, watts
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.marks import Marks, happened, lacking, week_before
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
@@ -51,11 +52,11 @@ def draw(view: View) -> None:
         heat_strip(say("CPU sockets"), "cpu", sockets, view)
     else:
         heat_strip(say("Accelerators"), "accelerator", accelerators, view)
-    left, right = st.columns(2)
+    marks, (left, right) = happened(view), st.columns(2)
     with left:
-        power_chart(accelerators, sockets, view)
+        power_chart(accelerators, sockets, view, marks)
     with right:
-        cpu_chart(sockets, view)
+        cpu_chart(sockets, view, marks)
     st.markdown("##### " + say("Hosts"))
     if hosts.empty:
         no_data(say("No host was seen"), *reasons(("host",), view))
@@ -68,30 +69,36 @@ def draw(view: View) -> None:
         table(tallies.server_table(deployments, view), view, key="servers", titles=TITLES, said=("reports",))
 
 
-def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View) -> None:
+def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Accelerators by model and CPU packages, stacked."""
-    window = (view.start_ms, view.end_ms, view.step_ms)
-    accelerators = accelerators.fillna({"model": say("unnamed accelerator")})
-    parts = [
-        things.summed(
-            things.named(loaders.series(family, ("power_watts",), things.ids(frame), *window), frame, by), "power_watts"
-        )
-        for family, frame, by in (("accelerator", accelerators, "model"), ("cpu", sockets.assign(part="CPU"), "part"))
-    ]
-    power = pd.concat(parts, ignore_index=True).dropna(subset=["power_watts"])
+    accelerators, sockets = accelerators.fillna({"model": say("unnamed accelerator")}), sockets.assign(part="CPU")
+
+    def parts(view: View) -> pd.DataFrame:
+        window = (view.start_ms, view.end_ms, view.step_ms)
+        found = [
+            things.summed(
+                things.named(loaders.series(family, ("power_watts",), things.ids(frame), *window), frame, by),
+                "power_watts",
+            )
+            for family, frame, by in (("accelerator", accelerators, "model"), ("cpu", sockets, "part"))
+        ]
+        return pd.concat(found, ignore_index=True).dropna(subset=["power_watts"])
+
+    power, before = parts(view), week_before(view, parts)
     why, remedy = reasons(("cpu",) if accelerators.empty else ("nvidia", "amd"), view)
-    chart = stacked(power, "power_watts", view.span, view.step_ms) if len(power) else None
+    chart = stacked(power, "power_watts", view.span, view.step_ms, before=before) if len(power) else None
     scope = say("sum of the boards and CPU packages that report: not the node or the wall.")
-    note = " · ".join([say("measured"), view.resolution, scope])
-    picture(say("Power"), chart, key="power", note=note, why=why, remedy=remedy)
+    note = " · ".join([say("measured"), view.resolution, scope, *lacking(before)])
+    picture(say("Power"), chart, key="power", note=note, why=why, remedy=remedy, marks=marks)
 
 
-def cpu_chart(sockets: pd.DataFrame, view: View) -> None:
+def cpu_chart(sockets: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Busy time of CPU sockets."""
     busy = loaders.series("cpu", ("utilization_ratio",), things.ids(sockets), view.start_ms, view.end_ms, view.step_ms)
     named = things.named(busy, sockets)
     chart = over_time(named, "utilization_ratio", view.span, title=say("busy")) if len(named) else None
-    picture(say("CPU busy time by socket"), chart, key="cpu", note=" · ".join([say("measured"), view.resolution]))
+    note = " · ".join([say("measured"), view.resolution])
+    picture(say("CPU busy time by socket"), chart, key="cpu", note=note, marks=marks)
 
 
 if __name__ == "__main__":

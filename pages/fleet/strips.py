@@ -12,6 +12,7 @@ from core.language import _, say, spoken
 from core.readings import Throttle
 from pages.shared import loaders, things, words
 from pages.shared.filters import View
+from pages.shared.marks import happened
 from pages.shared.pictures import picture
 
 COLUMNS = 60
@@ -62,7 +63,8 @@ def heat_strip(title: str, family: str, frame: pd.DataFrame, view: View, what: s
         most, number = spoken().number(MOST_ROWS), spoken().number(len(frame))
         note += " " + say("Showing {most} of {number}: filter to see others.", most=most, number=number)
     chart = strip(cells, metric, view.span, step_ms, title=say(what))
-    picture(f"{title}: {say(what)}", chart, key=key, help=say(STRIPS[what].help), note=note)
+    marks = happened(view, things.ids(frame))
+    picture(f"{title}: {say(what)}", chart, key=key, help=say(STRIPS[what].help), note=note, marks=marks)
 
 
 def throttle_strip(device: pd.DataFrame, view: View) -> None:
@@ -101,4 +103,12 @@ def throttle_strip(device: pd.DataFrame, view: View) -> None:
     note = say(
         "measured · share of samples per cell of {step} · hatched: no sample.", step=words.duration(step_ms / 1000)
     )
-    picture(title, chart, key="throttle", help=say("A power cap on a busy device is normal; heat is not."), note=note)
+    picture(
+        title,
+        chart,
+        key="throttle",
+        help=say("A power cap on a busy device is normal; heat is not."),
+        note=note,
+        about=str(device["name"].iloc[0]),
+        marks=happened(view, things.ids(device)),
+    )

@@ -13,6 +13,7 @@ from core.readings import Latency, Outcome
 from pages.serving.subject import Subject
 from pages.shared import loaders
 from pages.shared.filters import View
+from pages.shared.marks import Marks
 from pages.shared.pictures import picture
 from pages.shared.tables import table
 
@@ -44,7 +45,7 @@ def asked(subject: Subject, view: View) -> pd.DataFrame:
     return mine
 
 
-def two_clocks(subject: Subject, view: View, step_ms: int, span: Span) -> None:
+def two_clocks(subject: Subject, view: View, marks: Marks | None, step_ms: int, span: Span) -> None:
     """Server and probe side by side, where a probe asks this model on one of these servers."""
     requests = asked(subject, view)
     answered = requests[requests["outcome"] == Outcome.OK.value]
@@ -67,6 +68,8 @@ def two_clocks(subject: Subject, view: View, step_ms: int, span: Span) -> None:
         why=say("no probe asked this server in the window")
         if probing(subject)
         else say("no [[probe]] is set for this server and model"),
+        about=subject.name,
+        marks=marks,
     )
     _own_clock(answered, view)
 

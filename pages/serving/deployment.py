@@ -17,6 +17,7 @@ from pages.shared import loaders
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data
+from pages.shared.marks import Marks, happened, lacking, week_before
 from pages.shared.pictures import picture
 
 COLUMNS = 90  # steps of a latency chart: each must hold enough requests for a p95
@@ -37,27 +38,28 @@ def draw(subject: Subject, view: View) -> None:
     step_ms = view.coarse_step_ms(COLUMNS)
     span = Span(view.start_ms, view.end_ms, round(1.5 * step_ms), view.zone)
     kinds = [kind for kind in TITLES if len(_steps(subject, kind, view, step_ms))]
+    marks = happened(view, subject.involved(view))
     _tiles(subject, kinds, view)
     if not kinds:
         _no_latency(subject, view)
     left, right = st.columns(2)
     for number, kind in enumerate(_drawn(subject, kinds)):
         with left if number % 2 == 0 else right:
-            _quantiles(subject, kind, _limit(subject, kind, kinds), view, step_ms, span)
+            _quantiles(subject, kind, _limit(subject, kind, kinds), view, marks, step_ms, span)
     if kinds:
-        _distribution(subject, kinds, view, step_ms, span)
+        _distribution(subject, kinds, view, marks, step_ms, span)
     left, right = st.columns(2)
     with left:
-        load.requests(subject, view)
-        load.tokens(subject, view)
-        load.prefix_cache(subject, view, step_ms)
+        load.requests(subject, view, marks)
+        load.tokens(subject, view, marks)
+        load.prefix_cache(subject, view, marks, step_ms)
     with right:
-        load.kv_cache(subject, view)
-        load.outcomes(subject, view, step_ms)
-        load.preemptions(subject, view, step_ms)
+        load.kv_cache(subject, view, marks)
+        load.outcomes(subject, view, marks, step_ms)
+        load.preemptions(subject, view, marks, step_ms)
         if not kinds:
-            _mean_token_time(subject, view)
-    clocks.two_clocks(subject, view, step_ms, span)
+            _mean_token_time(subject, view, marks)
+    clocks.two_clocks(subject, view, marks, step_ms, span)
 
 
 def _drawn(subject: Subject, kinds: list[Latency]) -> list[Latency]:
@@ -118,16 +120,25 @@ def _steps(subject: Subject, kind: Latency, view: View, step_ms: int) -> pd.Data
 
 
 def _quantiles(
-    subject: Subject, kind: Latency, limit_seconds: float | None, view: View, step_ms: int, span: Span
+    subject: Subject,
+    kind: Latency,
+    limit_seconds: float | None,
+    view: View,
+    marks: Marks | None,
+    step_ms: int,
+    span: Span,
 ) -> None:
     frame = _steps(subject, kind, view, step_ms)
+    before = week_before(view, lambda then: _steps(subject, kind, then, step_ms))
     picture(
         say(TITLES[kind]),
-        charts.quantile_lines(frame, span, limit_seconds=limit_seconds) if len(frame) else None,
+        charts.quantile_lines(frame, span, limit_seconds=limit_seconds, before=before) if len(frame) else None,
         key=f"latency-{kind.value}",
         help=say(HELP[kind]),
-        note=" ".join([load.note(say("derived"), load.steps(step_ms)) + ".", *_explained(frame)]),
+        note=" ".join([load.note(say("derived"), load.steps(step_ms)) + ".", *_explained(frame), *lacking(before)]),
         why=say("no request ended in the window, or the server has no histogram of it"),
+        about=subject.name,
+        marks=marks,
     )
 
 
@@ -160,7 +171,9 @@ def _left_out(observations: float) -> list[str]:
     return [said]
 
 
-def _distribution(subject: Subject, kinds: list[Latency], view: View, step_ms: int, span: Span) -> None:
+def _distribution(
+    subject: Subject, kinds: list[Latency], view: View, marks: Marks | None, step_ms: int, span: Span
+) -> None:
     kind = st.segmented_control(
         say("Distribution of"),
         kinds,
@@ -180,10 +193,12 @@ def _distribution(subject: Subject, kinds: list[Latency], view: View, step_ms: i
         key="latency-heat",
         help=say("Each column is one step, each row one bucket of the server's histogram."),
         note=" ".join([told, *_left_out(by_bounds.sum() - by_bounds.get(most, 0.0))]),
+        about=subject.name,
+        marks=marks,
     )
 
 
-def _mean_token_time(subject: Subject, view: View) -> None:
+def _mean_token_time(subject: Subject, view: View, marks: Marks | None) -> None:
     """All that counters tell of latency."""
     counters = ("decode_seconds_total", "generation_tokens_total")
     window = (view.start_ms, view.end_ms, view.coarse_step_ms(COLUMNS))
@@ -200,4 +215,6 @@ def _mean_token_time(subject: Subject, view: View) -> None:
             "derived: time spent generating / tokens generated, from the server's counters; a mean, not a quantile."
         ),
         why=say("the server does not count the time it spends"),
+        about=subject.name,
+        marks=marks,
     )

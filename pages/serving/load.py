@@ -13,6 +13,7 @@ from pages.serving.figures import OUTCOMES
 from pages.serving.subject import Subject
 from pages.shared import loaders, words
 from pages.shared.filters import View
+from pages.shared.marks import Marks, lacking, week_before
 from pages.shared.pictures import picture
 
 TOKENS = {"generation_tokens": _("output"), "prompt_tokens": _("prompt")}
@@ -52,7 +53,7 @@ def _sum_of(subject: Subject) -> str:
     return say("sum of {count} deployments", count=spoken().number(len(subject.ids)))
 
 
-def requests(subject: Subject, view: View) -> None:
+def requests(subject: Subject, view: View, marks: Marks | None) -> None:
     """How many are computed and how many wait."""
     metrics = {"running_requests": _("running"), "waiting_requests": _("waiting")}
     frame = loaders.series("deployment", tuple(metrics), subject.ids, view.start_ms, view.end_ms, view.step_ms)
@@ -63,10 +64,12 @@ def requests(subject: Subject, view: View) -> None:
         key="latency-requests",
         note=note(say("measured"), view.resolution, _sum_of(subject)),
         why=say(_UNTOLD),
+        about=subject.name,
+        marks=marks,
     )
 
 
-def kv_cache(subject: Subject, view: View) -> None:
+def kv_cache(subject: Subject, view: View, marks: Marks | None) -> None:
     """How full the KV cache is; of several servers the mean between the extremes of all."""
     metric = "kv_cache_usage_ratio"
     frame = loaders.series("deployment", (metric,), subject.ids, view.start_ms, view.end_ms, view.step_ms)
@@ -81,24 +84,33 @@ def kv_cache(subject: Subject, view: View) -> None:
         key="latency-cache",
         note=note(say("measured"), view.resolution, say("mean and extremes")),
         why=say(_UNTOLD),
+        about=subject.name,
+        marks=marks,
     )
 
 
-def tokens(subject: Subject, view: View) -> None:
+def tokens(subject: Subject, view: View, marks: Marks | None) -> None:
     """Tokens in and out per second."""
     counters = tuple(f"{name}_total" for name in TOKENS)
-    frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, view.step_ms)
-    tidy = _tidy(frame, {f"{n}_per_second": said for n, said in TOKENS.items()}, "all_tokens_per_second")
+    column = "all_tokens_per_second"
+
+    def rates(view: View) -> pd.DataFrame:
+        frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, view.step_ms)
+        return _tidy(frame, {f"{n}_per_second": said for n, said in TOKENS.items()}, column)
+
+    tidy, before = rates(view), week_before(view, rates)
     picture(
         say("Tokens"),
-        timeseries.over_time(tidy, "all_tokens_per_second", view.span, title=say("rate")) if len(tidy) else None,
+        timeseries.over_time(tidy, column, view.span, title=say("rate"), before=before) if len(tidy) else None,
         key="latency-tokens",
-        note=note(say("derived"), view.resolution, _sum_of(subject)),
+        note=note(say("derived"), view.resolution, _sum_of(subject), *lacking(before)),
         why=say(_UNTOLD),
+        about=subject.name,
+        marks=marks,
     )
 
 
-def prefix_cache(subject: Subject, view: View, step_ms: int) -> None:
+def prefix_cache(subject: Subject, view: View, marks: Marks | None, step_ms: int) -> None:
     """Increase of hits over increase of what was looked up, step by step."""
     counters = tuple(dict.fromkeys(name for pair in HITS.values() for name in pair))
     frame = loaders.series("deployment", counters, subject.ids, view.start_ms, view.end_ms, step_ms)
@@ -115,10 +127,12 @@ def prefix_cache(subject: Subject, view: View, step_ms: int) -> None:
         key="latency-hits",
         note=note(say("derived"), steps(step_ms), say("both counted within the step")),
         why=say(_UNTOLD),
+        about=subject.name,
+        marks=marks,
     )
 
 
-def outcomes(subject: Subject, view: View, step_ms: int) -> None:
+def outcomes(subject: Subject, view: View, marks: Marks | None, step_ms: int) -> None:
     """How requests ended, per second."""
     counters = tuple(f"{name}_requests_total" for name in OUTCOMES)
     frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, step_ms)
@@ -134,10 +148,12 @@ def outcomes(subject: Subject, view: View, step_ms: int) -> None:
         ),
         note=note(say("derived"), steps(step_ms), _sum_of(subject)),
         why=say(_UNTOLD),
+        about=subject.name,
+        marks=marks,
     )
 
 
-def preemptions(subject: Subject, view: View, step_ms: int) -> None:
+def preemptions(subject: Subject, view: View, marks: Marks | None, step_ms: int) -> None:
     """Requests pushed out of the KV cache; a measured none is said in words."""
     frame = loaders.series("deployment", ("preemptions_total",), subject.ids, view.start_ms, view.end_ms, step_ms)
     sums = together(frame, ["preemptions_total"])
@@ -157,4 +173,6 @@ def preemptions(subject: Subject, view: View, step_ms: int) -> None:
         help=help_text,
         note=note(say("measured"), within, steps(step_ms)),
         why=say(_UNTOLD),
+        about=subject.name,
+        marks=marks,
     )

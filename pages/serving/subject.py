@@ -11,6 +11,8 @@ import pandas as pd
 from analytics.objectives import objective_of
 from core.language import say, spoken
 from core.settings import Objective
+from pages.shared import loaders
+from pages.shared.filters import View
 from pages.shared.store import settings
 
 Row = dict[Hashable, Any]
@@ -29,6 +31,12 @@ class Subject:
     def ids(self) -> tuple[int, ...]:
         """Their entities."""
         return tuple(int(row["entity_id"]) for row in self.rows)
+
+    def involved(self, view: View) -> tuple[int, ...]:
+        """They, and what they ran on within the window."""
+        used = loaders.assignments(view.start_ms, view.end_ms)
+        targets = used.loc[used["deployment_id"].isin(self.ids), "target_id"].unique()
+        return (*self.ids, *(int(target) for target in targets))
 
     @property
     def engines(self) -> str:

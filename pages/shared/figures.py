@@ -23,7 +23,7 @@ _BASES: Mapping[Basis, str] = {
     "estimated": _("estimated"),
     "missing": _("missing"),
 }
-MOST_IN_A_ROW = 5  # more, and their words are cut
+MOST_IN_A_ROW = 5  # more, and they are too narrow to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,5 +89,11 @@ def _row(figures: Sequence[Figure], view: View) -> None:
         why = say("No data: {reason}.", reason=figure.reason) if figure.missing and figure.reason else ""
         explained = " ".join(words.plain(part, limit=500) for part in (why, figure.help) if part)
         with column.container(border=True, height="stretch", gap="xxsmall"):
-            st.metric(words.plain(figure.label), large, help=explained or None)
+            large_print(figure.label, large, explained)
             st.caption(small)
+
+
+def large_print(label: str, number: str, help: str) -> None:
+    """A number below its label, which is folded where there is little room; that of a metric would be cut."""
+    st.markdown(f":small[{words.plain(label)}]", help=help or None)
+    st.metric(words.plain(label), number, label_visibility="collapsed")

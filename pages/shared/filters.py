@@ -19,8 +19,10 @@ from pages.shared import loaders, ranges, words
 from pages.shared.ranges import CUSTOM, DEFAULT_RANGE, RANGES, SETTLE_MS, Window
 
 ALL = "all"
+MARKS, BEFORE = "marks", "before"  # what charts show besides their own; so they stand in the address
 LEAST_STALE_MS = 15_000  # a flush, a cached answer and a refresh may lie between a tick and the eye
 STALE_INTERVALS = 3
+_FILTERS = ("host", "vendor", "hardware", "model", "deployment")
 MINIMUM_REFRESH_SECONDS = 5.0
 
 
@@ -144,6 +146,21 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
                 seconds=f"{refresh_seconds(settings):g}",
             ),
         )
+        for key, label, value, explained in (
+            (
+                MARKS,
+                say("Marks"),
+                True,
+                say("Restarts, version and price changes and errors, drawn on charts over time."),
+            ),
+            (
+                BEFORE,
+                say("Week before"),
+                False,
+                say("Power, tokens, latency and mean busy time 7 × 24 h earlier, as a dotted grey line."),
+            ),
+        ):
+            st.toggle(label, value=value, key=key, bind="query-params", disabled=not applies, help=explained)
         if st.session_state.get("range") == CUSTOM:
             _ends(settings, applies=applies)
     with st.sidebar:  # not in a popover: closed, it would lose its part of the address on a change of page
@@ -187,6 +204,12 @@ def _distinct(values: pd.Series) -> list[str]:
     return sorted({str(value) for value in values.dropna()} - {ALL, ""})
 
 
+def narrowed() -> list[str]:
+    """What the filters let through alone, such as a host's name; empty where they let everything through."""
+    chosen = (st.session_state.get(name, ALL) for name in _FILTERS)
+    return [words.one_line(value) for value in chosen if value not in (ALL, None)]
+
+
 def refresh_seconds(settings: Settings) -> float:
     """How often a live page looks again (s)."""
     return max(settings.collectors.interval_seconds, MINIMUM_REFRESH_SECONDS)
@@ -199,7 +222,7 @@ def current(settings: Settings, *, now_ms: int | None = None) -> View:
     window = _window(settings, at_ms, interval_ms)
     picked = {
         key: None if value == ALL else value
-        for key in ("host", "vendor", "hardware", "model", "deployment")
+        for key in _FILTERS
         if (value := st.session_state.get(key, ALL)) is not None
     }
     return View(

@@ -1,18 +1,34 @@
-"""A chart under its heading, or what is known about why there is none."""
+"""A chart under its heading, or what is known about why there is none; and any chart as a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import altair as alt
+import pandas as pd
 import streamlit as st
+import vl_convert
 from babel import Locale
 from babel.dates import get_day_names, get_month_names
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
+from charts.axis import window_of
 from core.language import say, spoken
+from pages.shared import loaders, words
+from pages.shared.filters import narrowed
 from pages.shared.frame import no_data
+from pages.shared.marks import Marks
+from pages.shared.store import settings
+
+KINDS = {"PNG": "image/png", "SVG": "image/svg+xml"}
+_WIDTH = 860  # px of a file's chart
+_MOST_LETTERS = 130  # of a line below its title
+_PIXELS = 2.0  # a screen of today has as many per px
 
 
 def picture(
@@ -24,6 +40,8 @@ def picture(
     note: str = "",
     why: str = "",
     remedy: str = "",
+    about: str = "",
+    marks: Marks | None = None,
 ) -> None:
     """Draw a chart.
 
@@ -35,26 +53,109 @@ def picture(
         note: label and scope of what is drawn, in small print.
         why: reason for missing data; may be foreign text.
         remedy: what to do about it; may be foreign text.
+        about: what it is a picture of, where its title does not say so; for the file. May be foreign text.
+        marks: what happened meanwhile, for a chart over time.
     """
     st.markdown(f"##### {title}", help=help)
     if chart is None:
         no_data(say("No data in this window"), why, remedy)
         return
-    plot(chart, key=key, alt=title)
-    if note:
-        st.caption(note)
+    drawn = chart if marks is None else marks.over(chart)
+    plot(drawn, key=key, alt=title)
+    told = "" if marks is None else marks.said
+    small_print(drawn, " · ".join(part for part in (note, told) if part), title=title, key=key, about=about)
 
 
 def plot(chart: alt.LayerChart, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
     """Draw a chart alone, its numbers and weekdays in the visitor's language; ``alt`` is what it is called."""
-    st.altair_chart(
-        chart.configure(locale=vega_locale(spoken().locale)),  # takes the place of a chart's own: none has any
-        width="stretch",
-        height=height,
-        theme="streamlit",
-        key=key,
-        alt=alt,
-    )
+    st.altair_chart(_spoken(chart), width="stretch", height=height, theme="streamlit", key=key, alt=alt)
+
+
+def _spoken(chart: alt.LayerChart) -> alt.LayerChart:
+    told: alt.LayerChart = chart.configure(locale=vega_locale(spoken().locale))  # no chart has a locale of its own
+    return told
+
+
+def small_print(
+    chart: alt.LayerChart, note: str, *, title: str, key: str, about: str = "", help: str | None = None
+) -> None:
+    """What is said below a chart, and the chart as a file; ``title``, ``key`` and ``about`` as in ``picture``."""
+    with st.container(horizontal=True, wrap=False, gap="small"):
+        if note:
+            st.caption(note, help=help)
+        simulated = bool(loaders.facts().get("simulated"))
+        lines = [
+            " · ".join(part for part in (words.one_line(about), *narrowed()) if part),
+            _unmarked(note),
+            say("Simulated data: nothing in this picture was measured.") if simulated else "",
+        ]
+        zone, saying = settings().site.zone, _spoken(chart)
+        for kind, media_type in KINDS.items():
+            st.download_button(
+                kind,
+                partial(as_file, saying, kind, _unmarked(title), lines, zone),
+                f"vatio-{'simulated-' if simulated else ''}{key}.{kind.lower()}",
+                media_type,
+                key=f"{key}-{kind}",
+                on_click="ignore",
+                type="tertiary",
+                help=say("{title}: this picture as a file, with its title and window", title=title),
+            )
+
+
+def as_file(chart: alt.LayerChart, kind: str, title: str, lines: Sequence[str], zone: ZoneInfo) -> bytes:
+    """A chart as a file on white that tells what it shows, of when, and whether it is simulated.
+
+    Made when somebody asks for it, in a thread that speaks no language: all text comes said.
+
+    Args:
+        chart: with the language's numbers in its configuration.
+        kind: one of ``KINDS``.
+        title: what stands above it.
+        lines: what stands below the title; long ones are folded, empty ones left out.
+        zone: of the chart's time axis.
+    """
+    spec = _with_rows(chart).to_dict()
+    window = window_of(spec)
+    own = spec.get("title", {}).get("text", "")  # a small chart has its axis's title there
+    when = [] if window is None else [f"{window[0]:%Y-%m-%d %H:%M} – {window[1]:%Y-%m-%d %H:%M} · {zone.key}"]
+    below = [part for line in (own, *when, *lines) for part in textwrap.wrap(line, _MOST_LETTERS)]
+    spec["title"] = {"text": title, "subtitle": below, "anchor": "start", "subtitlePadding": 6, "offset": 14}
+    spec |= {"width": _WIDTH, "padding": 16, "background": "white"}
+    spec["config"] = {**spec["config"], **_on_paper()}
+    if kind == "PNG":
+        return bytes(vl_convert.vegalite_to_png(spec, scale=_PIXELS))
+    return str(vl_convert.vegalite_to_svg(spec)).encode()
+
+
+def _on_paper() -> dict[str, Any]:
+    """The light theme's colours; in the browser Streamlit sees to them."""
+    ramp = st.get_option("theme.light.chartSequentialColors")
+    return {
+        "range": {
+            "category": st.get_option("theme.light.chartCategoricalColors"),
+            "ramp": ramp,
+            "heatmap": ramp,
+        },
+        "view": {"stroke": None},
+        "axis": {"gridColor": "#e6e6e6", "titleFontWeight": "normal"},
+        "legend": {"titleFontWeight": "normal"},
+    }
+
+
+def _with_rows(chart: Any) -> Any:  # noqa: ANN401  Altair's kinds of charts have no base that has data
+    """The chart with its data as rows: Altair passes frames through a setting that all threads share."""
+    copied = chart.copy(deep=False)
+    if isinstance(copied.data, pd.DataFrame):
+        copied.data = alt.InlineData(alt.to_values(copied.data)["values"])
+    if isinstance(copied, alt.LayerChart):
+        copied.layer = [_with_rows(layer) for layer in copied.layer]
+    return copied
+
+
+def _unmarked(text: str) -> str:
+    """Text made harmless for Markdown, for a place that shows it as it is."""
+    return html.unescape(text).replace("\u2060", "")
 
 
 def vega_locale(locale: Locale) -> dict[str, Any]:

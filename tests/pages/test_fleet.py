@@ -253,10 +253,10 @@ def test_the_rest_of_a_node_is_unknown_while_a_board_is_silent(database: Path, n
 
 def test_no_power_is_left_out_for_want_of_a_name(full: Path, now_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[pd.DataFrame] = []
-    monkeypatch.setattr(overview, "stacked", lambda frame, *_: drawn.append(frame))
+    monkeypatch.setattr(overview, "stacked", lambda frame, *_, **__: drawn.append(frame))
     monkeypatch.setattr(overview, "picture", lambda *_, **__: None)
     seen = filters.current(store.settings(), now_ms=now_ms)
     nameless = things.accelerators(seen).assign(model=None)
-    overview.power_chart(nameless, things.sockets(seen), seen)
+    overview.power_chart(nameless, things.sockets(seen), seen, None)
     boards = drawn[0][drawn[0]["series"] == "unnamed accelerator"]
     assert boards["power_watts"].min() >= 530

@@ -24,7 +24,7 @@ PAGES = (
 )
 NAMES = re.compile(
     r"node-1|energy of socket 1 cannot be read|\bcpu\b|"
-    r"socket \d|GPU-1111-2222|AMD-3333-4444|llama|vLLM|NVIDIA|AMD|Instinct|H100|MI300X|EPYC|HBM3|CSV|http\S*|"
+    r"socket \d|GPU-1111-2222|AMD-3333-4444|llama|vLLM|NVIDIA|AMD|Instinct|H100|MI300X|EPYC|HBM3|CSV|PNG|SVG|http\S*|"
     r"(?m:^\[+[\w.]+\]+$|^\w+ = [^#\n]*)|"  # of the settings
     r":material/\w+:|:\w+\[|`[^`]*`|America/Santiago|UTC|TTFT|TPOT|ITL|E2E|\bp\d\d\b|"
     rf"{'|'.join(re.escape(one.model) for one in models())}|\b(mxfp4|int4|int8)\b|"

@@ -125,7 +125,7 @@ def test_without_a_pue_there_is_no_meter_and_without_a_factor_no_emissions(full:
     test = open_page(POWER)
     assert "At the meter" not in {one.label for one in test.metric}
     assert metric(test, "Operational CO2e") == "unknown"
-    help_text = next(one.proto.help for one in test.metric if one.label == "Operational CO2e")
+    help_text = next(one.proto.help for one in test.markdown if one.value == ":small[Operational CO2e]")
     assert "set country or grid" in help_text
     assert "no PUE given" in said(test)
 

@@ -83,7 +83,7 @@ def test_quantiles_are_those_of_the_summed_buckets(full: Path, open_page: Open):
     assert metric(test, "TTFT p50") == "50.0 ms"
     assert metric(test, "TTFT p95") == "500 ms"
     assert metric(test, "TTFT p99") == "900 ms"
-    help_text = next(one.proto.help for one in test.metric if one.label == "TTFT p50")
+    help_text = next(one.proto.help for one in test.markdown if one.value == ":small[TTFT p50]")
     assert "Mean: 200 ms" in html.unescape(help_text)  # 4 s over 20 requests
     assert re.search(r"derived · last hour, n = 2,\d{3}\b", said(test))
     assert charts(test) == 9
@@ -126,7 +126,7 @@ def test_a_server_without_histograms_is_told_apart_from_one_without_requests(ful
     assert "llama.cpp exports no latency histograms" in text
     assert "[[probe]]" in text
     assert metric(test, "TTFT p50") == "unknown"
-    why = next(one.proto.help for one in test.metric if one.label == "TTFT p50")
+    why = next(one.proto.help for one in test.markdown if one.value == ":small[TTFT p50]")
     assert "no requests, or no histogram of it" in html.unescape(why)
     assert "Mean time per output token" in text
     assert metric(test, "KV cache") == "unknown"
