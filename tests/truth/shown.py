@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 PATIENCE_MS = 90_000
+STILL_MS = 1_000
 FACTORS = {
     "": 1.0,
     "MXN": 1.0,
@@ -95,7 +96,19 @@ def opened(browser: Browser, address: str, labels: Iterable[str], tables: Iterab
             download.value.save_as(folder / f"{key}.csv")
             files[key] = list(csv.DictReader(io.StringIO((folder / f"{key}.csv").read_text("utf-8"))))
         page.locator("[data-testid=stStatusWidget]").wait_for(state="detached")
-        lines = page.locator("[data-testid=stMain]").inner_text().splitlines()
+        lines = _settled(page).splitlines()
     finally:
         context.close()
     return Shown("\n".join(line.strip() for line in lines if line.strip()), files)
+
+
+def _settled(page: Page) -> str:
+    """The text of the page when it has stood still for a second: a busy machine draws it piece by piece."""
+    main, before = page.locator("[data-testid=stMain]"), ""
+    for _ in range(PATIENCE_MS // STILL_MS):
+        text = main.inner_text()
+        if text == before:
+            return text
+        before = text
+        page.wait_for_timeout(STILL_MS)
+    return before
