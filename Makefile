@@ -4,7 +4,7 @@ BIN := .venv/bin
 PORT ?= 8501
 CODE := app.py core collectors storage analytics charts pages reports benchmarks docs tests
 
-.PHONY: run demo report setup test test-servers check docs screenshots bench clean
+.PHONY: run demo report setup test test-matrix test-servers check docs screenshots bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/.user  ## collect from this machine and show it
@@ -27,6 +27,10 @@ test-servers: .venv/.dev  ## against real vLLM, llama-server, LiteLLM and Promet
 	@sh tests/need.sh prometheus
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m pytest -m servers tests/servers
+
+test-matrix: .venv/.dev  ## every page of the demo in a browser, in the languages that make test leaves out
+	@sh tests/need.sh
+	@$(BIN)/python -m pytest -m matrix tests/e2e
 
 docs: .venv/.dev  ## what is generated from the code
 	@$(BIN)/python -m core.reference metrics > docs/metrics.md

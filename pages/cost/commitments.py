@@ -36,7 +36,7 @@ def draw(view: View) -> None:
     if not settings().cost.contract:
         remedy = say("add one to vatio.toml, with your own numbers, and restart:")
         no_data(say("No contract is known."), "", remedy)
-        st.code(_example(), language="toml")
+        st.code(_example(), language=None)
         st.caption(
             say(
                 "Capacity that comes in parts: {parts}. All keys: {file}.",

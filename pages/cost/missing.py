@@ -53,7 +53,7 @@ def price(costs: Sequence[DeploymentCost]) -> None:
         st.markdown(
             say(":material/sell: **Set a price.** Add this to `vatio.toml`, with your own numbers, and restart:")
         )
-        st.code("\n".join(_snippet(bool(hardware))), language="toml")
+        st.code("\n".join(_snippet(bool(hardware))), language=None)
         st.caption(say('Bought hardware: kind = "owned" with capex and life_years; see vatio.example.toml.'))
 
 

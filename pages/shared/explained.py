@@ -11,7 +11,7 @@ import streamlit as st
 from analytics.costs import Term
 from core.language import say
 from pages.shared import words
-from pages.shared.figures import Figure, shown
+from pages.shared.figures import Figure, large_print, shown
 from pages.shared.filters import View
 
 PER_ROW = 3
@@ -33,7 +33,7 @@ def explained(figures: Sequence[Explained], view: View, *, key: str) -> None:
         for number, (column, one) in enumerate(zip(columns, figures[start:], strict=False), start):
             with column, st.container(border=True, gap="small"):
                 large, small = shown(one.figure, view)
-                st.metric(words.plain(one.figure.label), large, help=one.figure.help or None)
+                large_print(one.figure.label, large, one.figure.help)
                 st.caption(small)
                 with st.popover(
                     say("How computed"), icon=":material/function:", type="tertiary", key=f"{key}-{number}"

@@ -93,7 +93,7 @@ def _wait_for_store() -> None:
         st.markdown(say("**Start one of these**, and this page fills by itself within seconds:"))
         st.code(
             f"make run     # {say('measure this machine')}\nmake demo    # {say('a simulated fleet, to look around')}",
-            language="shell",
+            language=None,  # Streamlit's colours of code are too pale on white
         )
         return
     st.rerun()

@@ -78,7 +78,7 @@ def unjoined_deployments(view: View, *, key: str) -> None:
     address = words.one_line(next((labels.get("url", "") for labels in lost["labels"]), ""))
     device = words.one_line(next(iter(loaders.entities("accelerator")["key"]), "GPU-..."))
     lines = ["[[serving.server]]", f"url = {_toml(address)}", f"accelerators = [{_toml(device)}]"]
-    st.code("\n".join(lines), language="toml")
+    st.code("\n".join(lines), language=None)
     frame = pd.DataFrame(
         {
             "deployment": lost["key"].to_numpy(),

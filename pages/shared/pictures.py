@@ -18,6 +18,7 @@ from babel.dates import get_day_names, get_month_names
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
 from charts.axis import window_of
+from core.errors import StoreError
 from core.language import say, spoken
 from pages.shared import loaders, words
 from pages.shared.filters import narrowed
@@ -83,7 +84,7 @@ def small_print(
     with st.container(horizontal=True, wrap=False, gap="small"):
         if note:
             st.caption(note, help=help)
-        simulated = bool(loaders.facts().get("simulated"))
+        simulated = _is_simulated()
         lines = [
             " · ".join(part for part in (words.one_line(about), *narrowed()) if part),
             _unmarked(note),
@@ -101,6 +102,14 @@ def small_print(
                 type="tertiary",
                 help=say("{title}: this picture as a file, with its title and window", title=title),
             )
+
+
+def _is_simulated() -> bool:
+    """Whether the store says so; what is drawn without one came from none."""
+    try:
+        return bool(loaders.facts().get("simulated"))
+    except StoreError:
+        return False
 
 
 def as_file(chart: alt.LayerChart, kind: str, title: str, lines: Sequence[str], zone: ZoneInfo) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, TimeoutError, sync_playwright
 
 from tests.e2e.daemon import ROOT, until
 
@@ -28,20 +28,20 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PAGES = (
-    "",
-    "accelerators",
-    "device",
-    "hosts",
-    "latency",
-    "compare",
-    "power",
-    "tokens",
-    "commitments",
-    "capacity",
-    "weekly",
-    "health",
-)
+PAGES = {  # by address: its heading, marked for translation
+    "": "Overview",
+    "accelerators": "Accelerators",
+    "device": "Device",
+    "hosts": "Hosts",
+    "latency": "Latency",
+    "compare": "Compare",
+    "power": "Power and energy",
+    "tokens": "Cost per million tokens",
+    "commitments": "Contracts",
+    "capacity": "Capacity",
+    "weekly": "Weekly summary",
+    "health": "Health",
+}
 
 
 def free_port() -> int:
@@ -52,9 +52,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(config: Path, secrets: Path | None = None) -> Iterator[str]:
+def serving(config: Path, secrets: Path | None = None, *, port: int | None = None) -> Iterator[str]:
     """``streamlit run app.py`` with these settings and Streamlit's secrets; yields its address."""
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{port or free_port()}"
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", url.rpartition(":")[2]]
     command += ["--secrets.files", str(secrets)] if secrets else []
     with (config.parent / "web.log").open("wb") as log:
@@ -99,8 +99,9 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until the script has run and the pictures are drawn."""
-        self.page.get_by_role("heading", level=1).first.wait_for(timeout=30_000)
-        self.page.locator("[data-testid=stStatusWidget]").wait_for(state="detached", timeout=30_000)
+        self.page.get_by_role("heading", level=1).first.wait_for(timeout=60_000)
+        self.page.locator("[data-test-script-state=notRunning]").wait_for(timeout=60_000)
+        self.page.locator("[data-testid=stSkeleton]").first.wait_for(state="detached", timeout=60_000)
         self.page.wait_for_timeout(400)
 
 
@@ -114,7 +115,10 @@ def visit(browser: Browser, address: str, *, dark: bool = False, phone: bool = F
     found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
     try:
         found.page.goto(address)
-        found.settle()
+        try:
+            found.settle()
+        except TimeoutError as exc:
+            raise AssertionError(f"{address} is not drawn: {found.complaints}") from exc
         yield found
     finally:
         context.close()

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
-from storage.engine import writer_engine
-from storage.migrate import upgrade
 from tests.e2e.daemon import running, settings_file
-from tests.e2e.dashboard import CHROMIUM, PAGES, Visit, chromium, serving, visit
+from tests.e2e.dashboard import CHROMIUM, PAGES, chromium, free_port, serving, visit
 from tests.fixtures.metrics_server import MetricsServer
 from tests.pages import databases
 from tests.pages.additions import add, attacked, scraped
@@ -26,64 +25,14 @@ pytestmark = [
 PAGE = (Path(__file__).parents[1] / "fixtures/serving/vllm-current-two-models.prom").read_text()
 
 
-def _nothing(path: Path) -> None:
-    """No database at all: the daemon was never started."""
-
-
-def _empty(path: Path) -> None:
-    engine = writer_engine(path)
-    upgrade(engine)
-    engine.dispose()
-
-
-def _stale(path: Path) -> None:
-    databases.write(path, int(time.time() * 1000) - 600_000)
-
-
 def _full(path: Path) -> None:
     databases.write(path, int(time.time() * 1000))
-
-
-STATES: dict[str, Callable[[Path], None]] = {"nothing": _nothing, "empty": _empty, "stale": _stale, "full": _full}
-
-
-def brightness(seen: Visit) -> float:
-    """Of the page's background, 0 to 255."""
-    colour = seen.page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
-    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as found:
         yield found
-
-
-@pytest.mark.parametrize("state", list(STATES))
-def test_every_page_in_light_and_dark(state: str, browser: Browser, tmp_path: Path):
-    config = settings_file(tmp_path, interval_seconds=10)
-    STATES[state](tmp_path / "vatio.db")
-    with serving(config) as url:
-        for page in PAGES:
-            with visit(browser, f"{url}/{page}") as seen:
-                for scheme in ("light", "dark"):
-                    seen.page.emulate_media(color_scheme=scheme)
-                    seen.page.wait_for_timeout(500)
-                    where = f"{page}, {scheme}"
-                    assert seen.page.locator("[data-testid=stException]").count() == 0, where
-                    assert seen.complaints == [], where
-                    assert (brightness(seen) < 128) == (scheme == "dark"), where
-    assert "Traceback" not in (tmp_path / "web.log").read_text()
-
-
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, tmp_path: Path):
-    config = settings_file(tmp_path, interval_seconds=10)
-    _full(tmp_path / "vatio.db")
-    with serving(config) as url:
-        for page in PAGES:
-            with visit(browser, f"{url}/{page}", phone=True) as seen:
-                assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
-                assert seen.complaints == [], page
 
 
 def test_a_pasted_link_opens_the_same_view_on_a_cold_server(browser: Browser, tmp_path: Path):
@@ -188,6 +137,21 @@ def test_who_has_not_signed_in_sees_nothing_not_even_on_a_cold_server(browser: B
             opened.wait_for_timeout(3_000)
             assert not KEPT_SECRET & set(re.findall(r"[\w-]+", opened.locator("body").inner_text())), nested
         context.close()
+
+
+def test_an_open_page_recovers_from_a_restart_by_itself(browser: Browser, tmp_path: Path):
+    """What is written meanwhile stands there afterwards, and nobody has clicked."""
+    config, port = settings_file(tmp_path, interval_seconds=10), free_port()
+    with contextlib.ExitStack() as stopped:
+        url = stopped.enter_context(serving(config, port=port))
+        with visit(browser, f"{url}/hosts?range=15m") as seen:
+            assert seen.page.get_by_text("Nothing has been measured yet").is_visible()
+            stopped.close()
+            _full(tmp_path / "vatio.db")
+            with serving(config, port=port):
+                seen.page.get_by_text("last sample").first.wait_for(timeout=30_000)
+                assert seen.page.url == f"{url}/hosts?range=15m"
+                assert seen.page.locator("[data-testid=stException]").count() == 0
 
 
 def test_this_machine_and_a_server_that_appears_are_seen_live(browser: Browser, tmp_path: Path):
