@@ -20,11 +20,12 @@ from collectors.past import lay_down, missing
 from collectors.sources.simulated.source import SimulatedSource
 from core.language import Language, language
 from core.settings import StorageSettings
+from storage import queries
 from storage.engine import reader_engine, writer_engine
 from storage.migrate import upgrade
 from storage.session import writing
 from storage.upkeep import Upkeep
-from tests.e2e.daemon import ROOT, running, settings_file
+from tests.e2e.daemon import ROOT, running, settings_file, until
 from tests.e2e.dashboard import CHROMIUM, PAGES, Visit, chromium, serving, visit
 from tests.pages import databases
 
@@ -101,6 +102,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         reader.dispose()
     subprocess.run([sys.executable, "-m", "reports", "due", "--config", str(config)], cwd=ROOT, check=True)
     with running(config), serving(config) as url:
+        reader = reader_engine(path)
+        assert until(lambda: (queries.newest_sample_at_ms(reader) or 0) > end_ms + STEP_MS, 90), "it does not tick live"
+        reader.dispose()
         yield url
 
 
@@ -153,7 +157,10 @@ def test_no_page_has_a_fault_where_there_is_nothing_to_show(state: str, browser:
 
 def choose(seen: Visit, key: str, option: str | None) -> None:
     """Pick from a list that opens; ``None``: the last."""
-    seen.page.locator(f".st-key-{key}").get_by_role("combobox").click()
+    box = seen.page.locator(f".st-key-{key}").get_by_role("combobox")
+    box.scroll_into_view_if_needed()
+    seen.page.wait_for_timeout(500)  # a list that opens while the page scrolls closes again
+    box.click()
     seen.page.get_by_role("option", name=option, exact=True).last.click()
     seen.page.wait_for_url(f"**{key}=*")
 
