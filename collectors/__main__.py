@@ -6,8 +6,7 @@ import argparse
 import logging
 import sys
 
-from core.command_line import Parser
-from core.errors import ConfigError, StoreError
+from core.command_line import Parser, ended
 from core.settings import load
 
 
@@ -30,22 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        config = getattr(given, "config", None)
-        settings = load(config)
-        from collectors import commands as do  # after the settings: a wrong one is told at once
+    return ended(lambda: _do(given))
 
-        if given.command == "run":
-            return do.run(settings, config)
-        if given.command == "once":
-            return do.once(settings, as_json=given.json)
-        return do.doctor(settings)
-    except ConfigError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 2
-    except StoreError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 3
+
+def _do(given: argparse.Namespace) -> int:
+    config = getattr(given, "config", None)
+    settings = load(config)
+    from collectors import commands as do  # after the settings: a wrong one is told at once
+
+    if given.command == "run":
+        return do.run(settings, config)
+    if given.command == "once":
+        return do.once(settings, as_json=given.json)
+    return do.doctor(settings)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from core.command_line import Parser
-from core.errors import ConfigError, StoreError
+from core.command_line import Parser, ended
+from core.errors import ConfigError
 from core.settings import Settings, load
 
 ENDS = (
@@ -23,15 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
-        return _due(given) if given.command == "due" else _weekly(given)
-    except ConfigError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 2
-    except StoreError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 3
+        return ended(lambda: _due(given) if given.command == "due" else _weekly(given))
     except OSError as exc:
-        where, what = exc.filename or given.output, exc.strerror or exc
+        where, what = exc.filename or getattr(given, "output", "a temporary file"), exc.strerror or exc
         print(f"{where} cannot be written ({what}): make room, or name another --output", file=sys.stderr)  # noqa: T201
         return 3
     except KeyboardInterrupt:

@@ -9,8 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from core.command_line import Parser
-from core.errors import ConfigError, StoreError
+from core.command_line import Parser, ended
 from core.settings import load
 
 DESCRIPTION = """\
@@ -29,18 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
-        settings = load(getattr(given, "config", None))
-        from storage import commands as do  # after the settings: a wrong one is told at once
-
-        ended = do.COMMANDS[given.command](settings, given)
+        status = ended(lambda: _do(given))
         sys.stdout.flush()  # what is buffered may still not fit
-        return ended
-    except ConfigError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 2
-    except StoreError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 3
+        return status
     except BrokenPipeError:  # whoever read the output has seen enough
         _write_no_more()
         return 0
@@ -53,6 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was done stays, and nothing is half done", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _do(given: argparse.Namespace) -> int:
+    settings = load(getattr(given, "config", None))
+    from storage import commands as do  # after the settings: a wrong one is told at once
+
+    return do.COMMANDS[given.command](settings, given)
 
 
 def _write_no_more() -> None:
