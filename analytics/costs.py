@@ -34,13 +34,11 @@ from analytics.cost_figures import (
     hardware_terms,
     joined_by,
 )
-from analytics.demand import monthly_peaks
-from analytics.device_hours import device_hours
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, facility_kwh, joules_per_token, worst
 from analytics.formulas.local_time import MS_PER_HOUR, Span
 from analytics.formulas.unknown import product, total
-from analytics.ledger import ledger
+from analytics.ledger import hourly_ledger
 from analytics.power import hours_of
 from analytics.prices import HourlyPrice, hourly_price, price_cuts, site_of
 from analytics.serving import are_gateways
@@ -86,9 +84,7 @@ def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: i
     hours = priced_hours(start_ms, end_ms, max(queries.accounted_until(engine).values(), default=0))
     if hours is None:
         return by_samples(engine, settings, start_ms, end_ms)
-    did = device_hours(engine, *hours, settings.cost.output_weight_ratio)
-    of = ledger(did, settings, monthly_peaks(engine, settings, *hours))
-    return costs_of_hours.deployment_costs(engine, settings, of)
+    return costs_of_hours.deployment_costs(engine, settings, hourly_ledger(engine, settings, *hours))
 
 
 def priced_hours(start_ms: int, end_ms: int, accounted_ms: int) -> Span | None:

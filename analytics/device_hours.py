@@ -14,11 +14,11 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
 from analytics.formulas.local_time import MS_PER_HOUR
 from analytics.holders import IDLE_ID, held_stretches, share_out
+from analytics.presence import stretches_there
 from analytics.serving import are_gateways
 from storage import queries
 from storage.engine import Store
@@ -158,7 +158,18 @@ def _read(
     Returns:
         device_id, hour_ms, there_ratio, width_hours, host, ``_READ`` and package_joules.
     """
-    there = _there(devices, entities, until_ms, np.asarray(edges_ms, dtype="int64"))
+    found = stretches_there(entities, devices.index.tolist(), until_ms, edges_ms)
+    edges = np.asarray(edges_ms, dtype="int64")
+    widths = np.diff(edges) // MS_PER_HOUR
+    there = pd.DataFrame(
+        {
+            "device_id": found["entity_id"],
+            "hour_ms": found["start_ms"],
+            "there_ratio": found["there_ms"] / MS_PER_HOUR,
+            "width_hours": widths[np.searchsorted(edges, found["start_ms"])],
+            "host": devices["host"].loc[found["entity_id"]].to_numpy(),
+        }
+    )
     cards = _accounts(engine, "accelerator", ids, edges_ms).rename(columns={"entity_id": "device_id"})
     found = there.merge(cards[["device_id", "hour_ms", *_READ]], "left", ["device_id", "hour_ms"])
     packages = _packages(_accounts(engine, "cpu", None, edges_ms), entities)
@@ -168,27 +179,6 @@ def _read(
 def _accounts(engine: Store, family: str, ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
     found = queries.accounts(engine, family, ids, edges_ms)
     return found.assign(hour_ms=queries.epoch_ms(found["bucket_at"]))
-
-
-def _there(
-    devices: pd.DataFrame, entities: pd.DataFrame, until_ms: Mapping[int, int], edges_ms: NDArray[np.int64]
-) -> pd.DataFrame:
-    """A row for every stretch from a device's first sign of life to its last; silent ones between them count."""
-    first = queries.epoch_ms(entities.loc[devices.index, "first_seen_at"]).to_numpy()
-    last = np.array([until_ms.get(int(i), 0) for i in devices.index], dtype="int64")
-    begins = np.maximum(first[:, None], edges_ms[None, :-1])
-    ends = np.minimum(last[:, None], edges_ms[None, 1:])
-    there = np.clip(ends - begins, 0, None) / MS_PER_HOUR
-    device, stretch = np.nonzero(there)
-    return pd.DataFrame(
-        {
-            "device_id": devices.index.to_numpy()[device],
-            "hour_ms": edges_ms[stretch],
-            "there_ratio": there[device, stretch],
-            "width_hours": (np.diff(edges_ms) // MS_PER_HOUR)[stretch],
-            "host": devices["host"].to_numpy()[device],
-        }
-    )
 
 
 def _packages(cpu: pd.DataFrame, entities: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ over the energy of that month, and so a part of the price of electricity.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -18,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analytics import prices
-from analytics.demand import Peaks, month_cuts
-from analytics.device_hours import DeviceHours
+from analytics.demand import Peaks, month_cuts, monthly_peaks
+from analytics.device_hours import DeviceHours, device_hours, device_stretches
 from analytics.formulas.commitment import HOURS_PER_MONTH
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import MS_PER_HOUR, Span, local
@@ -28,6 +28,7 @@ from core.language import _
 from core.settings import Settings
 from core.texts import Text, text
 from core.units import JOULES_PER_KWH
+from storage.engine import Store
 
 LINES = ("hardware_usd", "electricity_active_usd", "electricity_idle_usd", "overhead_usd")
 ENERGIES = ("active_kwh", "idle_kwh")
@@ -109,6 +110,27 @@ def flat_edges(settings: Settings, start_ms: int, end_ms: int) -> list[int]:
     # An hour in which a price changes stands alone: it has the mean.
     hours = {edge for at_ms in cuts for edge in (at_ms // MS_PER_HOUR, -(-at_ms // MS_PER_HOUR))}
     return [hour * MS_PER_HOUR for hour in sorted(hours)]
+
+
+def read_ledger(engine: Store, settings: Settings, edges_ms: Sequence[int], accounted: Mapping[int, int]) -> Ledger:
+    """What devices did from one edge to the next (whole UTC hours, Unix ms), priced.
+
+    Args:
+        engine: the reader.
+        settings: with prices.
+        edges_ms: ascending; of several hours between two, sums are read (``flat_edges``).
+        accounted: ``queries.accounted_until``.
+    """
+    return _read(engine, settings, device_stretches(engine, edges_ms, accounted, settings.cost.output_weight_ratio))
+
+
+def hourly_ledger(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> Ledger:
+    """The same hour by hour."""
+    return _read(engine, settings, device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio))
+
+
+def _read(engine: Store, settings: Settings, of: DeviceHours) -> Ledger:
+    return ledger(of, settings, monthly_peaks(engine, settings, of.start_ms, of.end_ms))
 
 
 def ledger(of: DeviceHours, settings: Settings, peaks: Peaks) -> Ledger:

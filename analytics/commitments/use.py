@@ -30,12 +30,11 @@ from analytics.commitments.terms import (
     whole_hour,
     within,
 )
-from analytics.demand import monthly_peaks
-from analytics.device_hours import IDLE_ID, DeviceHours, device_hours
+from analytics.device_hours import IDLE_ID, DeviceHours
 from analytics.formulas.hosted import HostedTokens
 from analytics.formulas.local_time import Span
 from analytics.formulas.unknown import total
-from analytics.ledger import LINES, NO_ENERGY, Ledger, ledger
+from analytics.ledger import LINES, NO_ENERGY, Ledger, hourly_ledger
 from analytics.serving import are_gateways, asks
 from core.language import _
 from core.prices import Contract
@@ -82,8 +81,7 @@ def uses(
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     edges = sorted({*edges_ms, *map(whole_hour, prices.price_cuts(settings, start_ms, end_ms))})
     if priced is None:
-        of = device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio)
-        priced = ledger(of, settings, monthly_peaks(engine, settings, start_ms, end_ms))
+        priced = hourly_ledger(engine, settings, start_ms, end_ms)
     seen = _Seen.read(engine, priced)
     found = {}
     for contract in settings.cost.contract:

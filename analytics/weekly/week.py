@@ -6,15 +6,14 @@ is not over, or not accounted for to its end, has the hours so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from analytics import prices
-from analytics.demand import monthly_peaks
-from analytics.device_hours import IDLE_ID, DeviceHours, device_stretches, whole_hours
+from analytics.device_hours import IDLE_ID, DeviceHours, whole_hours
 from analytics.formulas import change
 from analytics.formulas.carbon import operational_grams
 from analytics.formulas.cost import usd_per_million
@@ -23,7 +22,7 @@ from analytics.formulas.latency import LEAST_FOR_P99
 from analytics.formulas.local_time import MS_PER_HOUR, Span, iso_week, local
 from analytics.formulas.unknown import per, total
 from analytics.latency import quantiles
-from analytics.ledger import ENERGIES, Bill, Ledger, bill, flat_edges, ledger
+from analytics.ledger import ENERGIES, Bill, Ledger, bill, flat_edges, read_ledger
 from analytics.serving import are_gateways
 from analytics.weekly.promises import Attainment, attainments
 from core.readings import Latency
@@ -113,19 +112,14 @@ def hours_so_far(week: Span, until_ms: int) -> Span:
 
 def hourly(engine: Store, settings: Settings, hours: Span, accounted: Mapping[int, int]) -> Ledger:
     """The ledger of whole hours; ``accounted`` is ``queries.accounted_until``."""
-    return _ledger(engine, settings, range(hours.start_ms, hours.end_ms + 1, MS_PER_HOUR), accounted)
+    return read_ledger(engine, settings, range(hours.start_ms, hours.end_ms + 1, MS_PER_HOUR), accounted)
 
 
 def totals(
     engine: Store, settings: Settings, hours: Span, accounted: Mapping[int, int], cuts_ms: Iterable[int] = ()
 ) -> Ledger:
     """The same where only totals are wanted, between cuts as well: several hours as one, and soon read."""
-    return _ledger(engine, settings, sorted({*flat_edges(settings, *hours), *cuts_ms}), accounted)
-
-
-def _ledger(engine: Store, settings: Settings, edges_ms: Sequence[int], accounted: Mapping[int, int]) -> Ledger:
-    of = device_stretches(engine, edges_ms, accounted, settings.cost.output_weight_ratio)
-    return ledger(of, settings, monthly_peaks(engine, settings, of.start_ms, of.end_ms))
+    return read_ledger(engine, settings, sorted({*flat_edges(settings, *hours), *cuts_ms}), accounted)
 
 
 def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> Week:

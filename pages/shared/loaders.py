@@ -19,8 +19,6 @@ from analytics import (
     compare,
     costs,
     costs_of_hours,
-    demand,
-    device_hours,
     efficiency,
     objectives,
     power,
@@ -246,15 +244,14 @@ def accounted_until_ms() -> int:
 
 
 def ledger(start_ms: int, end_ms: int) -> Ledger:
-    """``ledger.ledger`` of whole UTC hours, by the prices in the settings."""
+    """``ledger.hourly_ledger``, by the prices in the settings."""
     with st.spinner(say("Adding up the bill"), show_time=True):
         return _ledger(start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=8, show_spinner=False)
 def _ledger(start_ms: int, end_ms: int) -> Ledger:
-    of = device_hours.device_hours(open_store().engine, start_ms, end_ms, settings().cost.output_weight_ratio)
-    return ledgers.ledger(of, settings(), demand.monthly_peaks(open_store().engine, settings(), start_ms, end_ms))
+    return ledgers.hourly_ledger(open_store().engine, settings(), start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
