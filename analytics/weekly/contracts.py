@@ -13,7 +13,7 @@ from analytics.formulas.unknown import per, total
 from analytics.wastes.waste import Commitment
 from analytics.weekly.figure import Value
 from analytics.weekly.reasons import Reason, Why, why_of
-from analytics.weekly.summary import ContractUse
+from analytics.weekly.summary import ContractAmounts, ContractUse
 from core.settings import Settings
 
 
@@ -35,6 +35,12 @@ def commitments_used(standings: Sequence[Standing]) -> Value:
 def commitment(of: Standing) -> Commitment:
     """What the search for wastes is told of a contract."""
     return Commitment(of.contract.name, of.used_ratio, of.usd, of.quality)
+
+
+def amounts(of: Standing) -> ContractAmounts:
+    """What the share that is used was computed from."""
+    unit = of.contract.currency if of.contract.unit == "money" else of.contract.unit
+    return ContractAmounts(of.contract.name, unit, of.used, of.delivered)
 
 
 def contract(of: Standing, settings: Settings, week: Span) -> ContractUse:

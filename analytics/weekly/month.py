@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from math import fsum
+from statistics import mean, stdev
 
 from analytics import commitments
 from analytics.device_hours import whole_hours
@@ -13,7 +15,7 @@ from analytics.formulas.local_time import MIDNIGHT, Span, instant_ms, local
 from analytics.weekly.figure import Value
 from analytics.weekly.history import Read, daily, days_since_ms
 from analytics.weekly.reasons import Reason, Why
-from analytics.weekly.summary import Day
+from analytics.weekly.summary import Day, Month
 from analytics.weekly.week import totals
 from core.settings import Settings
 from storage.engine import Store
@@ -39,8 +41,8 @@ def days_of_month(
     return [*days, *now.days]
 
 
-def month_end(settings: Settings, week: Span, days: Sequence[Day]) -> Value:
-    """Cost of the month in which the week ends, if days to come are like those seen."""
+def month_so_far(settings: Settings, week: Span, days: Sequence[Day]) -> tuple[Month, Value]:
+    """The month in which the week ends, and its cost if days to come are like those seen."""
     zone = settings.site.zone
     last = local(week.end_ms - 1, zone).date()
     first_ms = instant_ms(last.replace(day=1), MIDNIGHT, zone)
@@ -53,10 +55,14 @@ def month_end(settings: Settings, week: Span, days: Sequence[Day]) -> Value:
     in_month = [(span, usd) for span, usd in known if span.start_ms >= first_ms]
     begins_ms = max(first_ms, there[0].span.start_ms) if there else first_ms
     left = Span(begins_ms, end_ms).hours / _DAY_HOURS - len(in_month)
-    found = month_end_usd(sum(usd for _, usd in in_month), left, [usd for _, usd in known])
+    spent, daily = fsum(usd for _, usd in in_month), [usd for _, usd in known]
+    found = month_end_usd(spent, left, daily)
     if found is None:
-        return Value(None, Quality.MISSING, Why(Reason.FEW_DAYS))
-    return Value(found.estimate, Quality.ESTIMATED, low=found.lower, high=found.upper)
+        return Month(spent, len(in_month), left, len(daily), None, None), Value(
+            None, Quality.MISSING, Why(Reason.FEW_DAYS)
+        )
+    seen = Month(spent, len(in_month), left, len(daily), mean(daily), stdev(daily))
+    return seen, Value(found.estimate, Quality.ESTIMATED, low=found.lower, high=found.upper)
 
 
 def _midnight_after(span: Span, settings: Settings) -> int:

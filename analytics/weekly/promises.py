@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from analytics.formulas.energy import Quality
 from analytics.formulas.objectives import Between
@@ -11,23 +10,13 @@ from analytics.objectives import kept, objective_of
 from analytics.serving import are_gateways
 from analytics.weekly.figure import Value
 from analytics.weekly.reasons import Reason, Why
-from analytics.weekly.summary import Promise
+from analytics.weekly.summary import Attainment, Promise
 from core.settings import Settings
 from storage import queries
 from storage.engine import Store
 
 LEAST_REQUESTS = 100
 """Fewer are a count and no share (reference rule)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attainment:
-    """How one model's promise was kept over a week."""
-
-    model: str
-    target_ratio: float
-    attained: Between | None
-    requests: float
 
 
 def attainments(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[Attainment]:

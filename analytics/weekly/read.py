@@ -13,8 +13,8 @@ from analytics.prices import Converted
 from analytics.wastes.find import find_wastes
 from analytics.weekly import actions, against, contracts, follow, history, kept, month, payers, promises
 from analytics.weekly.reasons import why_of
-from analytics.weekly.summary import Assumptions, DataQuality, Exchange, WeeklySummary
-from analytics.weekly.values import energy_scope
+from analytics.weekly.summary import Assumptions, DataQuality, Exchange, Inputs, WeeklySummary
+from analytics.weekly.values import energy_scope, idle_lines
 from analytics.weekly.week import Week, hourly, hours_so_far, week_of, week_span
 from core.settings import Settings
 from storage import queries
@@ -46,9 +46,10 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
     before = list(history.weeks_before(engine, settings, found, begun_ms, accounted))
     wastes = find_wastes(engine, priced, settings, [contracts.commitment(one) for one in now.standings])
     rows = tuple(payers.rows(engine, priced))
-    values = dict(now.values)
     known_days = month.days_of_month(engine, settings, now, before, accounted)
-    values["month_end_usd"] = month.month_end(settings, found.span, known_days)
+    so_far, month_end = month.month_so_far(settings, found.span, known_days)
+    values = {**now.values, "month_end_usd": month_end}
+    idle_hardware_usd, idle_electricity_usd = idle_lines(found, priced)
     tariff_changes = against.tariff_changes(settings, Span(history.monday_ms(found, settings, 1), span.end_ms))
     last = before[-1] if before and before[-1] is not None and before[-1].was_there and not tariff_changes else None
     facts = queries.facts(engine)
@@ -92,6 +93,17 @@ def weekly_summary(engine: Store, settings: Settings, year: int, week: int, now_
             grid_sources=found.grid_sources,
             pue_by_site=tuple((site.name, site.pue_ratio) for site in (settings.site, *settings.site.other)),
             output_weight_ratio=settings.cost.output_weight_ratio,
+        ),
+        inputs=Inputs(
+            cached_prompt_tokens=found.cached_prompt_tokens,
+            attainments=found.attainments,
+            ttft=found.ttft,
+            tpot=found.tpot,
+            idle_hardware_usd=idle_hardware_usd,
+            idle_electricity_usd=idle_electricity_usd,
+            emissions=found.emissions,
+            contracts=tuple(map(contracts.amounts, now.standings)),
+            month=so_far,
         ),
     )
 

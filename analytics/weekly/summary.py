@@ -9,6 +9,7 @@ from typing import NamedTuple
 from analytics.formulas import change
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import Span
+from analytics.formulas.objectives import Between
 from analytics.ledger import Bill
 from analytics.wastes.waste import Kind, Waste
 from analytics.weekly.figure import Figure, Headline
@@ -154,12 +155,89 @@ class Assumptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attainment:
+    """How one model's promise was kept over a week; ``attained`` is a share of ``requests``."""
+
+    model: str
+    target_ratio: float
+    attained: Between | None
+    requests: float
+
+
+class Percentile(NamedTuple):
+    """A p95, on a straight line between two bounds of a histogram.
+
+    lower_observations: how many took no longer than ``lower_seconds``, as ``upper_observations`` of ``upper_seconds``.
+    upper_seconds: ``None`` where it lies beyond the highest bound, and ``seconds`` is that bound.
+    left_out_observations: of servers with other bounds, which cannot be added up.
+    """
+
+    seconds: float
+    observations: float
+    left_out_observations: float
+    lower_seconds: float
+    lower_observations: float
+    upper_seconds: float | None
+    upper_observations: float
+
+
+class Emission(NamedTuple):
+    """Energy of a site (kWh, as in its bill), and what a kWh of it emits; ``None``: unknown."""
+
+    site: str
+    kwh: float | None
+    grams_per_kwh: float | None
+    source: Text | None
+
+
+class ContractAmounts(NamedTuple):
+    """What was used of what was there, in the unit of the contract: MWh, GPU-hours, tokens or its currency."""
+
+    name: str
+    unit: str
+    used: float | None
+    delivered: float
+
+
+class Month(NamedTuple):
+    """Days of the month in which the week ends, and those that days to come are taken for.
+
+    spent_usd: of ``spent_days``, those of the month whose cost is known.
+    days_left: until its end, with those whose cost is unknown.
+    mean_usd: of ``days`` recent ones, and their standard deviation; ``None``: too few for a forecast.
+    """
+
+    spent_usd: float
+    spent_days: int
+    days_left: float
+    days: int
+    mean_usd: float | None
+    deviation_usd: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What headlines were computed from, where that stands nowhere else in the summary. ``None``: unknown."""
+
+    cached_prompt_tokens: float | None
+    attainments: tuple[Attainment, ...]
+    ttft: Percentile | None
+    tpot: Percentile | None
+    idle_hardware_usd: float | None
+    idle_electricity_usd: float | None
+    emissions: tuple[Emission, ...]
+    contracts: tuple[ContractAmounts, ...]
+    month: Month
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeeklySummary:
     """A week. Amounts are USD; ``exchange`` says what people read them in.
 
     wastes: the dearest that are not muted.
     records: how all wastes stand, dearest first.
     followed: what became of the actions of the week before, where that week is kept.
+    inputs: ``None`` in weeks that were kept before inputs were.
     """
 
     name: str
@@ -184,6 +262,7 @@ class WeeklySummary:
     rows: tuple[CostRow, ...]
     quality: DataQuality
     assumptions: Assumptions
+    inputs: Inputs | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -8,12 +8,13 @@ from analytics import prices
 from analytics.commitments import Standing
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS, usd_per_million
 from analytics.formulas.energy import Quality, worst
-from analytics.formulas.unknown import per, product
+from analytics.formulas.unknown import per, product, total
 from analytics.ledger import Ledger
 from analytics.weekly.contracts import commitments_used
 from analytics.weekly.figure import Value
 from analytics.weekly.promises import attained
 from analytics.weekly.reasons import Reason, Why, why_of
+from analytics.weekly.summary import Percentile
 from analytics.weekly.week import Week
 from core.settings import Settings
 from core.units import JOULES_PER_KWH
@@ -42,7 +43,7 @@ def values(found: Week, priced: Ledger, standings: Sequence[Standing], settings:
         return Value(value) if value is not None else Value(None, Quality.MISSING, Why(Reason.NOT_COUNTED))
 
     cost = seen(found.bill.total_usd, money, found.bill.quality)
-    idle = seen(_idle_usd(found, priced), money or Why(Reason.LITTLE_SEEN), found.bill.quality)
+    idle = seen(total(*idle_lines(found, priced)), money or Why(Reason.LITTLE_SEEN), found.bill.quality)
     kwh = seen(found.kwh, Why(Reason.NO_ENERGY), energy)
     used = seen(found.used_gpu_hours if found.is_observed else None, Why(Reason.LITTLE_SEEN))
     grams, grid = _carbon(found, priced, settings)
@@ -56,8 +57,8 @@ def values(found: Week, priced: Ledger, standings: Sequence[Standing], settings:
         "cached_ratio": counted(per(found.cached_prompt_tokens, found.prompt_tokens)),
         "attained_ratio": attained(found.attainments, has_objectives=bool(settings.serving.objective)),
         "requests": counted(found.requests),
-        "ttft_p95_seconds": _latency(found.ttft_p95_seconds),
-        "tpot_p95_seconds": _latency(found.tpot_p95_seconds),
+        "ttft_p95_seconds": _latency(found.ttft),
+        "tpot_p95_seconds": _latency(found.tpot),
         "used_ratio": seen(per(used.value, found.available_gpu_hours), used.why),
         "used_gpu_hours": used,
         "allocated_gpu_hours": seen(found.allocated_gpu_hours, None),
@@ -83,23 +84,22 @@ def _money(found: Week, nothing: bool) -> Why | None:
     return next((why_of(reason, who) for who, reason in found.bill.missing), Why(Reason.NO_RATE))
 
 
-def _idle_usd(found: Week, priced: Ledger) -> float | None:
+def idle_lines(found: Week, priced: Ledger) -> tuple[float | None, float | None]:
     """Hardware and electricity of the time in which devices were parked or free, as far as it was seen (USD)."""
     active = priced.of.hours["active_ratio"]
-    if found.bill.total_usd is None or not found.is_observed or not active.notna().any():
-        return None
-    usd = priced.rows["hardware_usd"] * (1 - active) + priced.rows["electricity_idle_usd"].fillna(0.0)
-    return float(usd[active.notna()].sum())
+    seen = active.notna()
+    if found.bill.total_usd is None or not found.is_observed or not seen.any():
+        return None, None
+    hardware, electricity = priced.rows["hardware_usd"] * (1 - active), priced.rows["electricity_idle_usd"]
+    return float(hardware[seen].sum()), float(electricity[seen].sum())
 
 
 def _no_tokens(output_tokens: float | None) -> Why:
     return Why(Reason.NOT_COUNTED if output_tokens is None else Reason.NO_TOKENS)
 
 
-def _latency(seconds: float | None) -> Value:
-    return (
-        Value(seconds, Quality.DERIVED) if seconds is not None else Value(None, Quality.MISSING, Why(Reason.NO_LATENCY))
-    )
+def _latency(of: Percentile | None) -> Value:
+    return Value(None, Quality.MISSING, Why(Reason.NO_LATENCY)) if of is None else Value(of.seconds, Quality.DERIVED)
 
 
 def _places(settings: Settings, priced: Ledger) -> list[prices.SiteFound]:

@@ -6,11 +6,10 @@ is not over, or not accounted for to its end, has the hours so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from analytics import prices
 from analytics.device_hours import IDLE_ID, DeviceHours, whole_hours
@@ -18,13 +17,13 @@ from analytics.formulas import change
 from analytics.formulas.carbon import operational_grams
 from analytics.formulas.cost import usd_per_million
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
-from analytics.formulas.latency import LEAST_FOR_P99
 from analytics.formulas.local_time import MS_PER_HOUR, Span, iso_week, local
 from analytics.formulas.unknown import per, total
-from analytics.latency import quantiles
 from analytics.ledger import ENERGIES, Bill, Ledger, bill, flat_edges, read_ledger
 from analytics.serving import are_gateways
-from analytics.weekly.promises import Attainment, attainments
+from analytics.weekly.latency import p95
+from analytics.weekly.promises import attainments
+from analytics.weekly.summary import Attainment, Emission, Percentile
 from core.readings import Latency
 from core.settings import Settings
 from core.texts import Text
@@ -45,13 +44,12 @@ class Week:
     prompt_tokens: float | None
     cached_prompt_tokens: float | None
     requests: float | None
-    ttft_p95_seconds: float | None
-    tpot_p95_seconds: float | None
+    ttft: Percentile | None
+    tpot: Percentile | None
     available_gpu_hours: float
     allocated_gpu_hours: float
     used_gpu_hours: float | None
-    operational_grams: float | None
-    grid_sources: tuple[Text, ...]
+    emissions: tuple[Emission, ...]
     attainments: tuple[Attainment, ...]
 
     @property
@@ -84,6 +82,16 @@ class Week:
     def kwh_per_million_output_tokens(self) -> float | None:
         """Energy as in ``kwh``."""
         return per(self.kwh, None if not self.output_tokens else self.output_tokens / 1e6) if self.is_observed else None
+
+    @property
+    def operational_grams(self) -> float | None:
+        """Operational emissions of all sites (g CO2e); unknown where one has no grid factor."""
+        return total(*(operational_grams(one.kwh, one.grams_per_kwh) for one in self.emissions))
+
+    @property
+    def grid_sources(self) -> tuple[Text, ...]:
+        """Where grid factors are from, each once."""
+        return tuple(dict.fromkeys(one.source for one in self.emissions if one.source is not None))
 
     @property
     def window(self) -> change.Window:
@@ -129,7 +137,6 @@ def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> We
     hours, shares = (frame[frame["device_id"].isin(cards)] for frame in (of.hours, of.shares))
     held = shares[shares["deployment_id"] != IDLE_ID].merge(hours, on=["device_id", "hour_ms"])
     seen = hours["active_ratio"].notna()
-    grams, grid_sources = _carbon(priced, settings)
     ids = _servers(engine)
     return Week(
         name=f"{local(span.start_ms, settings.site.zone):%G-W%V}",
@@ -141,13 +148,12 @@ def week_of(engine: Store, settings: Settings, span: Span, priced: Ledger) -> We
         prompt_tokens=_sum(of, "prompt_tokens", ids),
         cached_prompt_tokens=_sum(of, "cached_prompt_tokens", ids),
         requests=_sum(of, "succeeded_requests", ids),
-        ttft_p95_seconds=_p95(engine, ids, Latency.TTFT, of.start_ms, of.end_ms),
-        tpot_p95_seconds=_p95(engine, ids, Latency.TPOT, of.start_ms, of.end_ms),
+        ttft=p95(engine, ids, Latency.TTFT, of.start_ms, of.end_ms),
+        tpot=p95(engine, ids, Latency.TPOT, of.start_ms, of.end_ms),
         available_gpu_hours=float(hours["there_ratio"].sum()),
         allocated_gpu_hours=float((held["share"] * held["there_ratio"]).sum()),
         used_gpu_hours=float((hours["active_ratio"] * hours["there_ratio"])[seen].sum()) if seen.any() else None,
-        operational_grams=grams,
-        grid_sources=grid_sources,
+        emissions=tuple(_emissions(priced, settings)),
         attainments=tuple(attainments(engine, settings, of.start_ms, of.end_ms)),
     )
 
@@ -163,22 +169,15 @@ def _sum(of: DeviceHours, column: str, ids: list[int]) -> float | None:
     return float(known.sum()) if len(known) else None
 
 
-def _p95(engine: Store, ids: list[int], kind: Latency, start_ms: int, end_ms: int) -> float | None:
-    frame = quantiles(engine, ids, kind.value, start_ms, end_ms) if ids and start_ms < end_ms else pd.DataFrame()
-    if frame.empty or frame["observations"].iloc[0] < LEAST_FOR_P99:
-        return None
-    value = float(frame["p95_seconds"].iloc[0])
-    return None if np.isnan(value) else value
-
-
-def _carbon(priced: Ledger, settings: Settings) -> tuple[float | None, tuple[Text, ...]]:
-    """Operational emissions (g CO2e) by the grid factor of each site; unknown where one has none."""
+def _emissions(priced: Ledger, settings: Settings) -> Iterator[Emission]:
+    """Energy of each site that has devices, with the grid factor of the site."""
     hosts = priced.devices["host"].reindex(priced.rows["device_id"]).to_numpy()
     used = priced.rows[list(ENERGIES)].sum(axis=1, min_count=1).groupby(hosts).sum(min_count=1)
-    grams: list[float | None] = []
-    sources: dict[Text, None] = {}
+    by_site: dict[prices.SiteFound, list[float | None]] = {}
     for host, kwh in used.items():
-        factor = prices.grid_factor(prices.site_of(settings, str(host)))
-        grams.append(operational_grams(None if np.isnan(kwh) else float(kwh), factor.grams_per_kwh if factor else None))
-        sources |= {factor.source: None} if factor else {}
-    return total(*grams) if grams else None, tuple(sources)
+        site = prices.site_of(settings, str(host))
+        by_site.setdefault(site, []).append(None if np.isnan(kwh) else float(kwh))
+    for site, parts in by_site.items():
+        factor = prices.grid_factor(site)
+        grams_per_kwh, source = (factor.grams_per_kwh, factor.source) if factor else (None, None)
+        yield Emission(site.place.name, total(*parts), grams_per_kwh, source)

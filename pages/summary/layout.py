@@ -9,8 +9,10 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from core.language import say
 from pages.shared import words
 from pages.shared.pictures import plot
+from pages.summary.computed import Computed
 from reports.document import Document
 from reports.figures import Tile
 from reports.sections import Section, Table
@@ -31,28 +33,42 @@ def head(said: Document) -> None:
     st.info(words.plain(" ".join(said.verdict), limit=1_000), icon=":material/summarize:")
 
 
-def tiles(said: Document) -> None:
-    """The twelve figures."""
-    for begin in range(0, len(said.tiles), COLUMNS):
-        for place, tile in zip(st.columns(COLUMNS), said.tiles[begin : begin + COLUMNS], strict=False):
-            with place:
+def tiles(said: Document, computed: Mapping[str, Computed]) -> None:
+    """The twelve figures, each with a button that opens what it was made from.
+
+    Args:
+        said: the week in words.
+        computed: how each was computed, by the key of the headline, in the order of the tiles.
+    """
+    made = list(zip(said.tiles, computed.items(), strict=True))
+    for begin in range(0, len(made), COLUMNS):
+        for place, (tile, (key, how)) in zip(st.columns(COLUMNS), made[begin : begin + COLUMNS], strict=False):
+            with place, st.container(border=True, height="stretch"):
                 _tile(tile)
+                _computed(how, key=f"week-how-{key}")
+
+
+def _computed(how: Computed, *, key: str) -> None:
+    with st.popover(say("How computed"), icon=":material/function:", type="tertiary", key=key):
+        st.markdown(how.rule)
+        st.caption(say("Window: {window}.", window=words.plain(how.window)))
+        rows = tuple((str(term.name), str(term.value), str(term.source)) for term in how.terms)
+        _table(Table((say("Input"), say("Value"), say("Source")), rows, ()), key=f"{key}-terms")
 
 
 def _tile(tile: Tile) -> None:
     label, value = words.plain(tile.label), words.plain(tile.value) if tile.is_known else "—"
     changed = _ICONS[tile.tone] + words.plain(tile.change) if tile.change else None
-    with st.container(border=True, height="stretch"):
-        st.caption(label)  # that of a metric would be cut
-        if tile.is_known and len(tile.value) > MOST_LARGE:  # so would a range
-            st.markdown(f"**{value}**")
-            if changed:
-                st.badge(changed, color=_COLOURS[tile.tone])
-        else:
-            colour = _COLOURS[tile.tone]
-            st.metric(label, value, changed, colour, delta_arrow="off", label_visibility="collapsed")
-        notes = tile.notes if tile.is_known else (tile.value, *tile.notes)
-        st.caption("  \n".join(words.plain(note) for note in notes))
+    st.caption(label)  # that of a metric would be cut
+    if tile.is_known and len(tile.value) > MOST_LARGE:  # so would a range
+        st.markdown(f"**{value}**")
+        if changed:
+            st.badge(changed, color=_COLOURS[tile.tone])
+    else:
+        colour = _COLOURS[tile.tone]
+        st.metric(label, value, changed, colour, delta_arrow="off", label_visibility="collapsed")
+    notes = tile.notes if tile.is_known else (tile.value, *tile.notes)
+    st.caption("  \n".join(words.plain(note) for note in notes))
 
 
 def pictures(charts: Iterable[tuple[str, alt.LayerChart]]) -> None:

@@ -13,6 +13,7 @@ from pages.shared import loaders, weeks, words
 from pages.shared.frame import no_data, still_page
 from pages.shared.store import settings
 from pages.summary import choosing, kept, layout
+from pages.summary.computed import computed
 from reports import document, pictures
 from reports.words import Words
 
@@ -43,7 +44,7 @@ def draw() -> None:
     said = document.document(summary, said_in)
     layout.head(said)
     kept.files(summary, said_in)
-    layout.tiles(said)
+    layout.tiles(said, computed(summary, said.subtitle, said_in))
     layout.pictures(pictures.charts(summary, said_in))
     layout.sections(said.first)
     st.divider()

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from analytics.commitments import days
 from analytics.formulas.local_time import Span
+from analytics.latency import quantiles
 from analytics.weekly.against import is_clear, usual_change
 from analytics.weekly.history import daily
+from analytics.weekly.latency import p95
 from analytics.weekly.week import Week, hourly, hours_so_far, totals, week_of, week_span
-from core.readings import AcceleratorSample, Reading
+from core.readings import AcceleratorSample, Entity, Latency, LatencySample, Reading
 from core.settings import Settings
 from storage import queries
 from tests.analytics.weeks import HOUR_MS, MONDAY_MS, OWNED, SITE, account, fleet, settings
@@ -42,8 +44,9 @@ def test_a_week_of_known_truth(store: Store):
     assert found.requests == pytest.approx(84 * 360, rel=0.01)
     assert (found.available_gpu_hours, found.allocated_gpu_hours) == (pytest.approx(336), pytest.approx(168))
     assert found.used_gpu_hours == pytest.approx(84, rel=0.03)
-    assert found.ttft_p95_seconds == pytest.approx(0.3)
-    assert found.tpot_p95_seconds is None
+    assert found.ttft is not None
+    assert found.ttft == pytest.approx((0.3, 6720.0, 0.0, 0.1, 6048.0, 0.5, 6720.0))
+    assert found.tpot is None
     assert found.usd_per_million_output_tokens == pytest.approx((336 + 0.1 * (found.kwh or 0)) / 3.024, rel=0.01)
     assert found.operational_grams == pytest.approx(250 * (found.kwh or 0))
     assert list(map(str, found.grid_sources)) == ["settings: site.grid_gco2e_per_kwh"]
@@ -147,3 +150,40 @@ def test_the_usual_change_is_a_median_of_what_is_known():
 def test_the_usual_change_is_never_negative(figures: list[float | None]):
     wobble = usual_change(figures)
     assert wobble is None or wobble >= 0
+
+
+def observed(key: str, bounds: tuple[float, ...], increments: tuple[float, ...]) -> list[Reading]:
+    at_ms = MONDAY_MS + HOUR_MS
+    server = Entity(observed_at_ms=at_ms, family="deployment", key=key, host="box", labels={"model": key})
+    return [
+        server,
+        LatencySample(
+            key=key,
+            kind=Latency.TTFT,
+            observed_at_ms=at_ms,
+            upper_bounds_seconds=(*bounds, float("inf")),
+            increments=increments,
+            sum_seconds=1.0,
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("increments", "expected"),
+    [
+        ((100.0, 100.0, 0.0), (0.46, 200.0, 7.0, 0.1, 100.0, 0.5, 200.0)),
+        ((200.0, 0.0, 0.0), (0.095, 200.0, 7.0, 0.0, 0.0, 0.1, 200.0)),
+        ((10.0, 20.0, 170.0), (0.5, 200.0, 7.0, 0.5, 30.0, None, 200.0)),  # at least the highest bound
+        ((50.0, 0.0, 0.0), None),
+    ],
+)
+def test_a_p95_stands_with_the_bounds_and_counts_around_it(
+    store: Store, increments: tuple[float, ...], expected: tuple[float | None, ...] | None
+):
+    store.write(*observed("a", (0.1, 0.5), increments), *observed("b", (0.2,), (7.0, 0.0)))
+    ids = [int(i) for i in queries.entities(store.reader, "deployment")["entity_id"]]
+    window = (MONDAY_MS, MONDAY_MS + 2 * HOUR_MS)
+    found = p95(store.reader, ids, Latency.TTFT, *window)
+    assert found == (expected if expected is None else pytest.approx(expected))
+    if found is not None:
+        assert found.seconds == quantiles(store.reader, ids, "ttft", *window)["p95_seconds"].iloc[0]

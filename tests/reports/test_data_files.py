@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def as_rows(summary: WeeklySummary) -> list[dict[str, str]]:
 @pytest.mark.parametrize("case", CASES)
 def test_every_week_is_as_the_schema_says(summaries: Callable[[str], WeeklySummary], case: str):
     jsonschema.Draft202012Validator(SCHEMA).validate(as_object(summaries(case)))
+
+
+def test_a_week_kept_before_its_inputs_were_is_as_the_schema_says(summaries: Callable[[str], WeeklySummary]):
+    older = replace(summaries("whole"), inputs=None)
+    jsonschema.Draft202012Validator(SCHEMA).validate(as_object(older))
 
 
 def test_the_schema_refuses_what_is_no_summary(summaries: Callable[[str], WeeklySummary]):
