@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from storage import schema
 from storage.blocks import Changed
@@ -22,6 +25,8 @@ from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import overlapping, within
 
 log = logging.getLogger(__name__)
+
+Key = tuple[int, str, int]  # deployment, kind, bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class Histograms:
     at_ms: Integers
     sum_seconds: Floats  # NaN: unknown
     increments: Floats  # (bounds, instants)
+
+    @property
+    def key(self) -> Key:
+        """Whose they are."""
+        return self.entity_id, self.kind, self.bounds_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +71,125 @@ def read(
     connection: Connection, entity_ids: Sequence[int] | None, kinds: Sequence[str] | None, start_ms: int, end_ms: int
 ) -> list[Histograms]:
     """All increments of ``[start_ms, end_ms)``; ``None`` means all deployments or kinds."""
-    groups: dict[tuple[int, str, int], list[Histograms]] = {}
+    groups: dict[Key, list[Histograms]] = {}
     for found in (
         *_sealed(connection, entity_ids, kinds, start_ms, end_ms),
         *_rows(connection, entity_ids, kinds, start_ms, end_ms),
     ):
-        groups.setdefault((found.entity_id, found.kind, found.bounds_id), []).append(found)
+        groups.setdefault(found.key, []).append(found)
     return [_merged(groups[key]) for key in sorted(groups)]
+
+
+def sums(
+    connection: Connection,
+    entity_ids: Sequence[int] | None,
+    kinds: Sequence[str],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> list[Histograms]:
+    """What ``read`` gives, added up by steps from the start on; a step's first instant stands for all of it.
+
+    Of a step there may be several parts, which are to be added.
+    """
+    table = schema.latency_sample
+    at_ms = table.c.observed_at_ms
+    steps = () if end_ms - start_ms <= step_ms else ((at_ms - start_ms - (at_ms - start_ms) % step_ms),)
+    rows = added_up(connection, table, at_ms, entity_ids, kinds, start_ms, end_ms, by=steps)
+    sealed: list[Histograms] = []
+    sealed_ms: dict[Key, int] = {}
+    cuts: dict[int, tuple[Integers, Integers]] = {}  # the same for all with the same instants
+    for found in _sealed(connection, entity_ids, kinds, start_ms, end_ms):
+        if id(found.at_ms) not in cuts:
+            cuts[id(found.at_ms)] = found.at_ms, _cuts(found.at_ms, start_ms, step_ms)
+        sealed.append(_added_up(found, cuts[id(found.at_ms)][1]))
+        sealed_ms[found.key] = max(int(found.at_ms[-1]), sealed_ms.get(found.key, 0))
+    late = {one.entity_id for one in rows if one.at_ms[0] <= sealed_ms.get(one.key, -1)}
+    if not late:
+        return [*rows, *sealed]
+    every = read(connection, sorted(late), kinds, start_ms, end_ms)  # an instant may be there twice
+    return [
+        *(one for one in (*rows, *sealed) if one.entity_id not in late),
+        *(_added_up(found, _cuts(found.at_ms, start_ms, step_ms)) for found in every),
+    ]
+
+
+def _cuts(at_ms: Integers, start_ms: int, step_ms: int) -> Integers:
+    """Where steps begin among ascending instants."""
+    return np.flatnonzero(np.diff((at_ms - start_ms) // step_ms, prepend=-1))
+
+
+def _added_up(found: Histograms, starts: Integers) -> Histograms:
+    return Histograms(
+        *found.key,
+        found.at_ms[starts],
+        np.add.reduceat(found.sum_seconds, starts),
+        np.add.reduceat(found.increments, starts, axis=1),
+    )
+
+
+def added_up(
+    connection: Connection,
+    table: Table,
+    at_ms: ColumnElement[int],
+    entity_ids: Sequence[int] | None,
+    kinds: Sequence[str],
+    start_ms: int,
+    end_ms: int,
+    *conditions: ColumnElement[bool],
+    by: Sequence[ColumnElement[int]] = (),
+) -> list[Histograms]:
+    """Rows of a table of increments added up by deployment, kind, bounds and more; the first stands for all of them."""
+    row = table.c
+    statement = (
+        select(
+            row.entity_id,
+            row.kind,
+            func.min(row.bounds_id),
+            func.max(row.bounds_id),
+            func.min(at_ms),
+            func.count() - func.count(row.sum_seconds),
+            func.sum(row.sum_seconds),
+            func.aggregate_strings(row.increments, ","),
+        )
+        .where(
+            *conditions,
+            within(row.entity_id, entity_ids),
+            row.kind.in_(kinds),
+            at_ms >= start_ms,
+            at_ms < end_ms,
+        )
+        .group_by(row.entity_id, row.kind, *by)  # an order that the rows have already, unlike one with their bounds
+    )
+    found = list(map(tuple, connection.execute(statement)))
+    several = {entity_id for entity_id, _, least, most, *_ in found if least != most}
+    if several:
+        apart = connection.execute(statement.where(within(row.entity_id, list(several))).group_by(row.bounds_id))
+        found = [*(one for one in found if one[0] not in several), *map(tuple, apart)]
+    by_bounds: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for one in found:
+        by_bounds[one[2]].append(one)
+    return [
+        Histograms(
+            entity_id, kind, bounds_id, np.array([first_ms]), np.array([np.nan if unknown else seconds]), sums_[:, None]
+        )
+        for bounds_id, groups in by_bounds.items()
+        for (entity_id, kind, _, _, first_ms, unknown, seconds, _), sums_ in zip(
+            groups, _numbers([texts for *_, texts in groups]), strict=True
+        )
+    ]
+
+
+def _numbers(groups: Sequence[str]) -> Floats:
+    """Sums of groups of JSON lists, all of one length. Most instants of calm servers read the same: once is enough."""
+    counted = [Counter(lists[1:-1].split("],[")) for lists in groups]
+    place = {text: number for number, text in enumerate(dict.fromkeys(chain.from_iterable(counted)))}
+    values = np.fromstring(",".join(place), sep=",").reshape(len(place), -1)
+    read = np.array([place[text] for texts in counted for text in texts])
+    times = np.array([number for texts in counted for number in texts.values()], dtype="float64")
+    starts = np.cumsum([0, *map(len, counted[:-1])])
+    answer: Floats = np.add.reduceat(values[read] * times[:, None], starts, axis=0)
+    return answer
 
 
 def due(connection: Connection, until_ms: int) -> list[Due]:
@@ -102,7 +224,14 @@ def prepare(connection: Connection, what: Due) -> Sealed | None:
     if found is not None:
         replaces = found.times
         try:
-            every = _merged([_decoded(what.entity_id, what.kind, what.bounds_id, what.span_ms, *found), rows])
+            sealed = Histograms(
+                what.entity_id,
+                what.kind,
+                what.bounds_id,
+                unpack_times(found.times, what.span_ms, found.instants),
+                *_decoded(found.instants, found.sum_seconds, found.increments),
+            )
+            every = _merged([sealed, rows])
         except Corrupt as exc:
             _damaged(what.entity_id, what.kind, what.span_ms, exc)
     row = {
@@ -171,37 +300,38 @@ def _sealed(
         table.times,
         table.sum_seconds,
         table.increments,
-    ).where(within(table.entity_id, entity_ids), overlapping(schema.latency_block, start_ms, end_ms))
+    ).where(
+        within(table.entity_id, entity_ids),
+        overlapping(schema.latency_block, start_ms, end_ms),
+        table.first_at_ms < end_ms,
+        table.last_at_ms >= start_ms,
+    )
     if kinds is not None:
         statement = statement.where(table.kind.in_(kinds))
-    for row in connection.execute(statement):
+    windows: dict[tuple[bytes, int, int], tuple[Integers, slice]] = {}  # servers on one grid share their times
+    for entity_id, kind, bounds_id, span_ms, instants, times, seconds, counts in connection.execute(statement):
         try:
-            whole = _decoded(*row)
+            key = (times, span_ms, instants)
+            if key not in windows:
+                at_ms = unpack_times(times, span_ms, instants)
+                inside = slice(*np.searchsorted(at_ms, (start_ms, end_ms)).tolist())
+                windows[key] = at_ms[inside], inside
+            at_ms, inside = windows[key]
+            if len(at_ms):
+                sum_seconds, increments = _decoded(instants, seconds, counts)
+                yield Histograms(entity_id, kind, bounds_id, at_ms, sum_seconds[inside], increments[:, inside])
         except Corrupt as exc:
-            _damaged(row[0], row[1], row[3], exc)
-            continue
-        inside = slice(*np.searchsorted(whole.at_ms, (start_ms, end_ms)))
-        if inside.start < inside.stop:
-            yield Histograms(
-                whole.entity_id,
-                whole.kind,
-                whole.bounds_id,
-                whole.at_ms[inside],
-                whole.sum_seconds[inside],
-                whole.increments[:, inside],
-            )
+            _damaged(entity_id, kind, span_ms, exc)
 
 
-def _decoded(
-    entity_id: int, kind: str, bounds_id: int, span_ms: int, instants: int, times: bytes, sums: bytes, counts: bytes
-) -> Histograms:
-    at_ms = unpack_times(times, span_ms, instants)
+def _decoded(instants: int, seconds: bytes, counts: bytes) -> tuple[Floats, Floats]:
+    """What is observed (s) in each instant of a block, and its increments per bound."""
     sum_seconds = np.empty(instants)
-    unpack_into(sums, sum_seconds)
+    unpack_into(seconds, sum_seconds)
     increments = unpack(counts)
     if len(increments) % instants:
         raise Corrupt("number of values does not match")
-    return Histograms(entity_id, kind, bounds_id, at_ms, sum_seconds, increments.reshape(-1, instants))
+    return sum_seconds, increments.reshape(-1, instants)
 
 
 def _damaged(entity_id: int, kind: str, span_ms: int, reason: Exception) -> None:
@@ -220,7 +350,7 @@ def _rows(
     )
     if kinds is not None:
         statement = statement.where(table.kind.in_(kinds))
-    groups: dict[tuple[int, str, int], list[tuple[int, float | None, str]]] = {}
+    groups: dict[Key, list[tuple[int, float | None, str]]] = {}
     for entity_id, kind, bounds_id, *rest in connection.execute(statement):
         groups.setdefault((entity_id, kind, bounds_id), []).append((rest[0], rest[1], rest[2]))
     for (entity_id, kind, bounds_id), rows in groups.items():

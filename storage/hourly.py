@@ -1,96 +1,110 @@
-"""Histograms of a whole window: whole hours from their accounts, the rest from rows and blocks.
+"""Histograms of a whole window: whole days and hours from their accounts, the rest from rows and blocks.
 
 The answer is the same to the request; a week of blocks holds hundreds of times the numbers of its 168 hours.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import Connection, func, select
 
 from storage import histograms, schema
-from storage.codec import Floats
-from storage.histograms import Histograms
+from storage.histograms import Histograms, Key
 from storage.schema import HOUR_MS
 from storage.series import within
 
-_Key = tuple[int, str, int]  # deployment, kind, bounds
-_Piece = tuple[int, int]  # of time (Unix ms), half-open
-_Part = tuple[_Key, Floats, float]
+_DAY = 24  # hours
+_DAY_MS = _DAY * HOUR_MS
 
 
 def whole(
     connection: Connection, entity_ids: Sequence[int] | None, kinds: Sequence[str], start_ms: int, end_ms: int
 ) -> list[Histograms]:
     """All of ``[start_ms, end_ms)`` as one instant per deployment, kind and set of bounds."""
-    parts, accounted = _accounts(connection, entity_ids, kinds, start_ms, end_ms)
-    rest: dict[tuple[_Piece, ...], list[int]] = defaultdict(list)
-    for entity_id in _deployments(connection, entity_ids):
-        first_ms, last_ms = accounted.get(entity_id, (end_ms, end_ms))
-        # An account holds what ended after its hour began and up to its end, the end included.
-        pieces = [(start_ms, min(first_ms + 1, end_ms)), (last_ms + 1, end_ms)]
-        rest[tuple((begin, end) for begin, end in pieces if begin < end)].append(entity_id)
-    for pieces_, ids in rest.items():
-        for begin_ms, until_ms in pieces_:
-            parts += [
-                ((one.entity_id, one.kind, one.bounds_id), one.increments.sum(axis=1), float(one.sum_seconds.sum()))
-                for one in histograms.read(connection, ids, kinds, begin_ms, until_ms)
-            ]
-    return _summed(parts, start_ms)
+    parts: list[Histograms] = []
+    rest: dict[tuple[int, int], list[int]] = defaultdict(list)  # pieces of time (Unix ms), half-open
+    for until_ms, ids in _accounted(connection, entity_ids).items():
+        # The instant at the end of the last hour must lie within the window.
+        last_ms = min((end_ms - 1) // HOUR_MS * HOUR_MS, until_ms)
+        first_ms = _first_hours(connection, ids, -(-start_ms // HOUR_MS) * HOUR_MS, last_ms)
+        if first_ms:
+            parts += _accounts(connection, list(first_ms), kinds, min(first_ms.values()), last_ms)
+        for entity_id in ids:
+            # An account holds what ended after its hour began and up to its end, the end included.
+            pieces = (
+                [(start_ms, first_ms[entity_id] + 1), (last_ms + 1, end_ms)]
+                if entity_id in first_ms
+                else [(start_ms, end_ms)]
+            )
+            for piece in pieces:
+                rest[piece].append(entity_id)
+    for (begin_ms, before_ms), ids in rest.items():
+        if begin_ms < before_ms:
+            parts += histograms.sums(connection, ids, kinds, begin_ms, before_ms, before_ms - begin_ms)
+    return _together(parts, start_ms)
+
+
+def _accounted(connection: Connection, entity_ids: Sequence[int] | None) -> dict[int, list[int]]:
+    """Deployments by the end of what is finally accounted of them (Unix ms)."""
+    entity = schema.entity.c
+    known = select(entity.entity_id, func.coalesce(entity.accounted_until_ms, 0)).where(
+        entity.family == "deployment", within(entity.entity_id, entity_ids)
+    )
+    answer: dict[int, list[int]] = defaultdict(list)
+    for entity_id, until_ms in connection.execute(known):
+        answer[until_ms].append(entity_id)
+    return answer
+
+
+def _first_hours(connection: Connection, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> dict[int, int]:
+    """The first hour (Unix ms) that each deployment has an account of, where it has one."""
+    table, entity_id = schema.latency_account.c, schema.entity.c.entity_id
+    first = (
+        select(func.min(table.start_ms))
+        .where(table.hours == 1, table.entity_id == entity_id, table.start_ms >= start_ms, table.start_ms < end_ms)
+        .scalar_subquery()
+    )
+    found = connection.execute(select(entity_id, first).where(within(entity_id, entity_ids)))
+    return {entity_id: first_ms for entity_id, first_ms in found if first_ms is not None}
 
 
 def _accounts(
-    connection: Connection, entity_ids: Sequence[int] | None, kinds: Sequence[str], start_ms: int, end_ms: int
-) -> tuple[list[_Part], dict[int, _Piece]]:
-    """Final accounts of whole hours within the window, and from where to where each deployment has them."""
-    table, entity = schema.latency_account.c, schema.entity.c
-    last_ms = (end_ms - 1) // HOUR_MS * HOUR_MS  # the instant at its end must lie within the window
-    found = connection.execute(
-        select(
-            table.entity_id,
-            table.kind,
-            table.bounds_id,
-            table.start_ms,
-            table.increments,
-            table.sum_seconds,
-            entity.accounted_until_ms,
-        )
-        .join(schema.entity, entity.entity_id == table.entity_id)
-        .where(
-            table.hours == 1,
-            within(table.entity_id, entity_ids),
-            table.start_ms >= -(-start_ms // HOUR_MS) * HOUR_MS,
-            table.start_ms < last_ms,
-            table.start_ms < func.coalesce(entity.accounted_until_ms, 0),
-            table.kind.in_(kinds),
-        )
-    )
-    parts: list[_Part] = []
-    accounted: dict[int, _Piece] = {}
-    for entity_id, kind, bounds_id, hour_ms, increments, seconds, until_ms in found:
-        first_ms, _ = accounted.get(entity_id, (hour_ms, 0))
-        accounted[entity_id] = (min(first_ms, hour_ms), min(until_ms, last_ms))
-        total = np.nan if seconds is None else float(seconds)
-        parts.append(((entity_id, kind, bounds_id), np.array(json.loads(increments), dtype="float64"), total))
-    return parts, accounted
-
-
-def _deployments(connection: Connection, entity_ids: Sequence[int] | None) -> Sequence[int]:
-    entity = schema.entity.c
-    known = select(entity.entity_id).where(entity.family == "deployment", within(entity.entity_id, entity_ids))
-    return connection.execute(known).scalars().all()
-
-
-def _summed(parts: Sequence[_Part], at_ms: int) -> list[Histograms]:
-    sums: dict[_Key, tuple[Floats, float]] = {}
-    for key, increments, seconds in parts:
-        have = sums.get(key)
-        sums[key] = (increments, seconds) if have is None else (have[0] + increments, have[1] + seconds)
+    connection: Connection, entity_ids: Sequence[int], kinds: Sequence[str], start_ms: int, end_ms: int
+) -> list[Histograms]:
+    """Accounts of whole hours, of whole UTC days by their sums."""
+    table = schema.latency_account
     return [
-        Histograms(*key, np.array([at_ms]), np.array([seconds]), increments[:, None])
-        for key, (increments, seconds) in sorted(sums.items())
+        one
+        for width, begin_ms, before_ms in _widths(start_ms, end_ms)
+        for one in histograms.added_up(
+            connection, table, table.c.start_ms, entity_ids, kinds, begin_ms, before_ms, table.c.hours == width
+        )
+    ]
+
+
+def _widths(start_ms: int, end_ms: int) -> Iterator[tuple[int, int, int]]:
+    """Stretches of time that accounts of a width (hours) fill: days within hours."""
+    first_ms, last_ms = -(-start_ms // _DAY_MS) * _DAY_MS, end_ms // _DAY_MS * _DAY_MS
+    if first_ms < last_ms:
+        stretches = [(1, start_ms, first_ms), (_DAY, first_ms, last_ms), (1, last_ms, end_ms)]
+    else:
+        stretches = [(1, start_ms, end_ms)]
+    return (stretch for stretch in stretches if stretch[1] < stretch[2])
+
+
+def _together(parts: Sequence[Histograms], at_ms: int) -> list[Histograms]:
+    every: dict[Key, list[Histograms]] = defaultdict(list)
+    for one in parts:
+        every[one.key].append(one)
+    return [
+        Histograms(
+            *key,
+            np.array([at_ms]),
+            np.sum([one.sum_seconds for one in every[key]], axis=0),
+            np.sum([one.increments for one in every[key]], axis=0),
+        )
+        for key in sorted(every)
     ]

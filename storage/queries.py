@@ -24,7 +24,7 @@ from storage import histograms, hourly, schema, series
 from storage.codec import Floats, Integers
 from storage.engine import database_bytes
 from storage.hours import SOURCES
-from storage.schema import HOUR_MS
+from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import FOREVER_MS
 from storage.steps import LOOKBACK_MS, by_step, grown_ms
 
@@ -111,9 +111,55 @@ def latest_known(engine: Engine, family: str, metrics: Sequence[str], since_ms: 
     Returns:
         entity_id and one column per metric.
     """
-    known = raw(engine, family, metrics, None, since_ms, FOREVER_MS).groupby("entity_id")[list(metrics)].last()
-    ids = entities(engine, family)["entity_id"].sort_values()
-    return known.reindex(ids).reset_index()
+    if _is_sealed_after(engine, family, since_ms):
+        known = raw(engine, family, metrics, None, since_ms, FOREVER_MS).groupby("entity_id")[list(metrics)].last()
+        ids = entities(engine, family)["entity_id"].sort_values()
+        return known.reindex(ids).reset_index()
+    table, entity = schema.samples[family].c, schema.entity.c
+    newest = [
+        select(table[name])
+        .where(table.entity_id == entity.entity_id, table.observed_at_ms >= since_ms, table[name].is_not(None))
+        .order_by(table.observed_at_ms.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label(name)
+        for name in metrics
+    ]
+    statement = select(entity.entity_id, *newest).where(entity.family == family).order_by(entity.entity_id)
+    return _floats(_frame(engine, statement), metrics)
+
+
+def highest(engine: Engine, family: str, metric: str, since_ms: int) -> pd.DataFrame:
+    """The largest value of a metric since an instant, of each entity that has a sample; NaN where it is never known.
+
+    Returns:
+        entity_id and the metric.
+    """
+    if _is_sealed_after(engine, family, since_ms):
+        found = raw(engine, family, [metric], None, since_ms, FOREVER_MS).groupby("entity_id")[metric].max()
+        return found.reset_index()
+    table = schema.samples[family].c
+    statement = (
+        select(table.entity_id, func.max(table[metric]).label(metric))
+        .where(table.entity_id.in_(select(schema.entity.c.entity_id)), table.observed_at_ms >= since_ms)
+        .group_by(table.entity_id)
+        .order_by(table.entity_id)
+    )
+    return _floats(_frame(engine, statement), [metric])
+
+
+def _is_sealed_after(engine: Engine, family: str, since_ms: int) -> bool:
+    """Whether samples since an instant lie in blocks, which SQL cannot look into."""
+    if family not in schema.blocks:
+        return False
+    table, entity = schema.blocks[family].c, schema.entity.c
+    of_family = select(entity.entity_id).where(entity.family == family)  # by entity, as the table is ordered
+    first_span = since_ms // SPAN_MS * SPAN_MS
+    late = select(table.entity_id).where(
+        table.entity_id.in_(of_family), table.span_ms >= first_span, table.last_at_ms >= since_ms
+    )
+    with engine.connect() as connection:
+        return connection.execute(late.limit(1)).first() is not None
 
 
 def raw(
@@ -260,6 +306,36 @@ def seen(engine: Engine, family: str, start_ms: int, end_ms: int) -> set[int]:
         return set(connection.execute(select(entity.c.entity_id).where(entity.c.family == family, there)).scalars())
 
 
+def above_zero(
+    engine: Engine, family: str, gauge: str, entity_ids: Sequence[int], start_ms: int, end_ms: int
+) -> set[int]:
+    """Entities of which a gauge was over zero in a window (or before and after it within one sealed span)."""
+    row, part, metric = schema.samples[family].c, schema.block_aggregate.c, schema.metric.c
+    entity = schema.entity.c
+    of_gauge = select(metric.metric_id).where(metric.family == family, metric.name == gauge).scalar_subquery()
+    there = or_(
+        select(literal(1))
+        .where(
+            row.entity_id == entity.entity_id,
+            row.observed_at_ms >= start_ms,
+            row.observed_at_ms < end_ms,
+            row[gauge] > 0,
+        )
+        .exists(),
+        select(literal(1))
+        .where(
+            part.metric_id == of_gauge,
+            part.entity_id == entity.entity_id,
+            series.overlapping(schema.block_aggregate, start_ms, end_ms),
+            part.max > 0,
+        )
+        .exists(),
+    )
+    known = select(entity.entity_id).where(entity.family == family, series.within(entity.entity_id, entity_ids), there)
+    with engine.connect() as connection:
+        return set(connection.execute(known).scalars())
+
+
 def latency(
     engine: Engine,
     entity_ids: Sequence[int] | None,
@@ -267,6 +343,8 @@ def latency(
     start_ms: int,
     end_ms: int,
     step_ms: int | None = None,
+    *,
+    together: bool = False,
 ) -> pd.DataFrame:
     """Histogram increments, summed per deployment, kind, step and set of bounds.
 
@@ -277,28 +355,35 @@ def latency(
         start_ms: window start.
         end_ms: window end.
         step_ms: ``None`` sums the whole window into one row (``bucket_at`` is its start).
+        together: sum over deployments as well; entity_id is 0 then.
 
     Returns:
         entity_id, kind, bucket_at, upper_bounds_seconds (tuple, last is inf), increments (float array,
         one per bound), sum_seconds. Different sets of bounds are never merged.
     """
     step = step_ms or max(end_ms - start_ms, 1)
-    bounds = schema.histogram_bounds.c
-    rows: list[tuple[int, str, int, tuple[float, ...], Floats, float]] = []
     with engine.connect() as connection:
-        upper = {
-            bounds_id: tuple(float(bound) for bound in json.loads(text))
-            for bounds_id, text in connection.execute(select(bounds.bounds_id, bounds.upper_bounds_seconds))
-        }
-        read = hourly.whole if step_ms is None else histograms.read
-        for found in read(connection, entity_ids, kinds, start_ms, end_ms):
-            numbers = (found.at_ms - start_ms) // step
-            starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-            increments = np.add.reduceat(found.increments, starts, axis=1).T
-            seconds = np.add.reduceat(found.sum_seconds, starts)
-            for number, counts, total in zip(numbers[starts], increments, seconds, strict=True):
-                at_ms = start_ms + int(number) * step
-                rows.append((found.entity_id, found.kind, at_ms, upper[found.bounds_id], counts, float(total)))
+        found = (
+            hourly.whole(connection, entity_ids, kinds, start_ms, end_ms)
+            if step_ms is None
+            else histograms.sums(connection, entity_ids, kinds, start_ms, end_ms, step)
+        )
+    alike: dict[tuple[str, int], list[histograms.Histograms]] = {}
+    for one in found:
+        alike.setdefault((one.kind, one.bounds_id), []).append(one)
+    upper = _upper_bounds(engine)
+    rows: list[tuple[int, str, int, tuple[float, ...], Floats, float]] = []
+    for (kind, bounds_id), parts in alike.items():
+        numbers = (np.concatenate([one.at_ms for one in parts]) - start_ms) // step
+        ids = np.repeat([0 if together else one.entity_id for one in parts], [len(one.at_ms) for one in parts])
+        order = np.lexsort((numbers, ids))
+        numbers, ids = numbers[order], ids[order]
+        starts = np.flatnonzero((np.diff(ids, prepend=-1) != 0) | (np.diff(numbers, prepend=-1) != 0))
+        counts = np.add.reduceat(np.concatenate([one.increments for one in parts], axis=1)[:, order], starts, axis=1)
+        seconds = np.add.reduceat(np.concatenate([one.sum_seconds for one in parts])[order], starts)
+        times = start_ms + numbers[starts] * step
+        for entity_id, at_ms, increments, total in zip(ids[starts], times, counts.T.copy(), seconds, strict=True):
+            rows.append((int(entity_id), kind, int(at_ms), upper[bounds_id], increments, float(total)))
     columns = ["entity_id", "kind", "bucket_at", "upper_bounds_seconds", "increments", "sum_seconds"]
     rows.sort(key=lambda row: row[:4])
     frame = pd.DataFrame(rows, columns=columns)
@@ -307,7 +392,21 @@ def latency(
     return _floats(frame, ["sum_seconds"])
 
 
-def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
+def _upper_bounds(engine: Engine) -> dict[int, tuple[float, ...]]:
+    """The bounds of histograms' buckets (s), by ``bounds_id``."""
+    table = schema.histogram_bounds.c
+    with engine.connect() as connection:
+        found = connection.execute(select(table.bounds_id, table.upper_bounds_seconds))
+        return {bounds_id: tuple(float(bound) for bound in json.loads(text)) for bounds_id, text in found}
+
+
+def accounts(
+    engine: Engine,
+    family: str,
+    entity_ids: Sequence[int] | None,
+    edges_ms: Sequence[int],
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """What entities used and did between successive edges, from their accounts.
 
     Args:
@@ -316,38 +415,37 @@ def accounts(engine: Engine, family: str, entity_ids: Sequence[int] | None, edge
         entity_ids: ``None`` means all.
         edges_ms: ascending, whole UTC hours (Unix ms): n edges make n - 1 buckets of any width, such as weeks
             of a time zone.
+        columns: those of an account that are wanted; ``None`` means all.
 
     Returns:
-        entity_id, bucket_at, bucket_seconds, observed_seconds, coverage_ratio; energy_joules as observed,
+        entity_id, bucket_at, bucket_seconds, coverage_ratio, observed_seconds; energy_joules as observed,
         energy_seconds (the time it covers) and energy_source (worst of its hours) for what uses energy;
         active_joules, parked_joules, free_joules (of that energy; what lies in gaps is of none) and the time
         in each state, active_seconds, parked_seconds, free_seconds and off_seconds (all the rest), for
         accelerators; the increase of every counter for deployments. NaN: unknown. No row where nothing is
         accounted.
     """
-    names = accounted.COLUMNS[family]
-
-    def sums(of: tuple[int, list[int]]) -> list[tuple[Any, ...]]:
-        with engine.connect() as connection:
-            return list(map(tuple, connection.execute(_account_sums(family, names, entity_ids, *of, edges_ms))))
-
-    with ThreadPoolExecutor(2) as pool:
-        parts = [row for rows in pool.map(sums, _account_starts(edges_ms).items()) for row in rows]
-    frame = pd.DataFrame(parts, columns=["entity_id", "bucket", *names])
-    figures = [name for name in names if name != "energy_source"]
-    grouped = frame.astype(dict.fromkeys(figures, "float64")).groupby(["entity_id", "bucket"], sort=True)
-    answer = grouped[figures].sum(min_count=1).reset_index().astype({"entity_id": "int64", "bucket": "int64"})
-    if "energy_source" in names:
-        worst = grouped["energy_source"].max().to_numpy(dtype="float64")
-        answer["energy_source"] = [None if rank != rank else SOURCES[int(rank)] for rank in worst]
+    wanted = accounted.COLUMNS[family] if columns is None else columns
+    names = list(dict.fromkeys(("observed_seconds", *wanted)))
+    figures, number, bucket = _account_sums(engine, family, names, entity_ids, edges_ms)
     edges = np.asarray(edges_ms, dtype="int64")
-    number = answer["bucket"].to_numpy()
-    answer["bucket_at"] = _instants(edges[number])
-    answer["bucket_seconds"] = np.diff(edges)[number] / 1000
-    answer["coverage_ratio"] = (answer["observed_seconds"] / answer["bucket_seconds"]).clip(upper=1.0)
-    if "off_seconds" in names:
-        answer["off_seconds"] = (answer["bucket_seconds"] - answer["observed_seconds"]).clip(lower=0.0)
-    return answer[["entity_id", "bucket_at", "bucket_seconds", "coverage_ratio", *names]]
+    seconds = np.diff(edges)[bucket] / 1000
+    answer = {
+        "entity_id": number,
+        "bucket_at": _instants(edges[bucket]),
+        "bucket_seconds": seconds,
+        "coverage_ratio": np.minimum(figures["observed_seconds"] / seconds, 1.0),
+        **{name: figures[name] for name in wanted},
+    }
+    if "energy_source" in answer:
+        ranks = figures["energy_source"]
+        answer["energy_source"] = _SOURCE_OF_RANK[np.where(np.isnan(ranks), len(SOURCES), ranks).astype("int64")]
+    if "off_seconds" in answer:
+        answer["off_seconds"] = np.maximum(seconds - figures["observed_seconds"], 0.0)
+    return pd.DataFrame(answer, copy=False)
+
+
+_SOURCE_OF_RANK = np.array([*SOURCES, None], dtype=object)
 
 
 def energy_by_hour(engine: Engine, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> pd.DataFrame:
@@ -399,6 +497,46 @@ def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:
 
 
 def _account_sums(
+    engine: Engine, family: str, names: Sequence[str], entity_ids: Sequence[int] | None, edges_ms: Sequence[int]
+) -> tuple[dict[str, Floats], Integers, Integers]:
+    """Accounts summed up between edges: the figures by name, and of each entry the entity and the number of its bucket.
+
+    Entries are ordered by entity and bucket. Of a source it is the rank, the worst of all.
+    """
+
+    def rows(of: tuple[int, list[int]]) -> Floats:
+        statement = _account_rows(family, names, entity_ids, *of, edges_ms)
+        with engine.connect() as connection:
+            cursor = connection.execute(statement).cursor  # rows as the driver has them; half the time goes into others
+            found = [] if cursor is None else cursor.fetchall()
+        return np.array(found, dtype="float64").reshape(len(found), 2 + len(names))
+
+    starts = _account_starts(edges_ms)
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(rows, starts.items()))
+    every = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, 2 + len(names)))
+    number, bucket = every[:, 0].astype("int64"), every[:, 1].astype("int64")
+    order = np.lexsort((bucket, number))
+    number, bucket, every = number[order], bucket[order], every[order]
+    new = np.ones(len(order), "bool")
+    new[1:] = (np.diff(number) != 0) | (np.diff(bucket) != 0)
+    first = np.flatnonzero(new)
+    figures = {name: every[:, 2 + i] for i, name in enumerate(names)}
+    if len(first) < len(order):
+        figures = {name: _put_together(name, values, first) for name, values in figures.items()}
+    return figures, number[first], bucket[first]
+
+
+def _put_together(name: str, values: Floats, first: Integers) -> Floats:
+    """Entries from each of some positions on as one, of what is known of them."""
+    if name == "energy_source":
+        return np.asarray(np.fmax.reduceat(values, first))
+    known = ~np.isnan(values)
+    sums = np.add.reduceat(np.where(known, values, 0.0), first)
+    return np.where(np.logical_or.reduceat(known, first), sums, np.nan)
+
+
+def _account_rows(
     family: str,
     names: Sequence[str],
     entity_ids: Sequence[int] | None,
@@ -417,13 +555,15 @@ def _account_sums(
     if starts[-1] - starts[0] != (len(starts) - 1) * width * HOUR_MS:
         within &= table.start_ms.in_(starts)
     rank = case({name: number for number, name in enumerate(SOURCES)}, value=table.energy_source)
-    figures = [func.max(rank) if name == "energy_source" else func.sum(table[name]) for name in names]
-    return (
-        select(table.entity_id, bucket.label("bucket"), *figures)
-        # By entity, so that what is asked for is looked up and not all of a width read through.
-        .where(table.hours == width, table.entity_id.in_(of_family), within)
-        .group_by(table.entity_id, bucket)
-    )
+    figures = [rank if name == "energy_source" else table[name] for name in names]
+    # By entity, so that what is asked for is looked up and not all of a width read through.
+    kept = [table.hours == width, table.entity_id.in_(of_family), within]
+    if len(starts) == len(edges_ms) - 1:  # each is a bucket of its own
+        return select(table.entity_id, bucket.label("bucket"), *figures).where(*kept)
+    sums = [
+        func.max(one) if name == "energy_source" else func.sum(one) for name, one in zip(names, figures, strict=True)
+    ]
+    return select(table.entity_id, bucket.label("bucket"), *sums).where(*kept).group_by(table.entity_id, bucket)
 
 
 def probes(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:
@@ -505,6 +645,24 @@ def device_processes(engine: Engine, entity_id: int) -> pd.DataFrame:
         .order_by(table.c.pid)
     )
     return _floats(_frame(engine, statement, integers=("pid",)), ["memory_used_bytes"])
+
+
+def process_names(engine: Engine) -> pd.DataFrame:
+    """What held memory on each device when it was last asked: entity_id and name."""
+    table, entity = schema.device_process, schema.entity.c.entity_id
+    newest = (
+        select(func.max(table.c.observed_at_ms))
+        .where(table.c.entity_id == entity)
+        .correlate(schema.entity)
+        .scalar_subquery()
+    )
+    return _frame(
+        engine,
+        select(table.c.entity_id, table.c.name)
+        .select_from(schema.entity.join(table, table.c.entity_id == entity))
+        .where(table.c.observed_at_ms == newest)
+        .order_by(table.c.entity_id, table.c.pid),
+    )
 
 
 def assignments(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:

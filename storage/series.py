@@ -78,6 +78,7 @@ def read(
     end_ms: int,
     *,
     spans: frozenset[tuple[int, int]] | None = None,
+    only_sealed: bool = False,
 ) -> Series:
     """Every sample of ``[start_ms, end_ms)``, those in blocks first where an instant is in both.
 
@@ -89,10 +90,11 @@ def read(
         start_ms: window start.
         end_ms: window end.
         spans: read only these (entity, span) of what is sealed.
+        only_sealed: leave out what is still rows.
     """
     names = list(dict.fromkeys(metrics))
     sealed = _sealed(connection, family, names, entity_ids, start_ms, end_ms, spans) if family in schema.blocks else {}
-    hot = rows(connection, family, names, entity_ids, start_ms, end_ms)
+    hot = {} if only_sealed else rows(connection, family, names, entity_ids, start_ms, end_ms)
     pieces = [piece for key in sorted({*sealed, *hot}) for piece in _of_entity(sealed.get(key, []), hot.get(key))]
     values = {name: np.empty(sum(piece.instants for piece in pieces)) for name in names}
     columns, runs, begin = list(values.items()), [], 0

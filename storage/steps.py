@@ -7,13 +7,14 @@ what has rows that are not sealed yet, and all shorter steps, from the samples t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, func, select
 
 from analytics.formulas.sampling import usual_intervals
 from core.metric import Kind, Metric
@@ -28,6 +29,8 @@ LEAST_GAP_MS = 30_000
 MOST_WORKERS = 4
 WORTH_THREADS = 200  # payloads
 INTERVALS_PER_GAP = 3  # samples further apart than this many intervals do not make an observed stretch
+Made = TypeVar("Made")
+_MOST_SPANS = 1 << 20
 TIMES = "observed_at_ms"
 """The name under which a block's instants are aggregated: their ``increase`` is the time observed (ms)."""
 
@@ -66,19 +69,96 @@ def by_step(
             return of_entities(connection, family, metrics, ids, start_ms, end_ms, step_ms)
 
     ids = sorted(entity_ids) if entity_ids is not None else _ids(engine, family)
-    spans = 1 if _whole_spans(family, start_ms, step_ms) else (end_ms - start_ms) // SPAN_MS + 1
-    payloads = len(ids) * len(metrics) * spans
-    workers = min(os.cpu_count() or 1, MOST_WORKERS) if payloads >= WORTH_THREADS else 1
+    spans = (end_ms - start_ms) // SPAN_MS + 1 if _inner_ms(family, start_ms, end_ms, step_ms) is None else 1
+    parts = shared(work, ids, len(metrics) * spans)
+    return parts[0] if len(parts) == 1 else _stacked(parts)
+
+
+def shared(work: Callable[[Sequence[int]], Made], ids: Sequence[int], payloads: int) -> list[Made]:
+    """What several threads make, each of its share of the entities, of which each has so many payloads or rows."""
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if len(ids) * payloads >= WORTH_THREADS else 1
     shares = [list(share) for share in np.array_split(ids, workers) if len(share)]
     if len(shares) < 2:
-        return work(ids)
+        return [work(ids)]
     with ThreadPoolExecutor(workers) as pool:
-        return _stacked(list(pool.map(work, shares)))
+        return list(pool.map(work, shares))
 
 
-def _whole_spans(family: str, start_ms: int, step_ms: int) -> bool:
-    """Whether steps begin and end where blocks do, so that all but the newest need not be decoded."""
-    return family in schema.blocks and start_ms % SPAN_MS == 0 and step_ms % SPAN_MS == 0
+def means(
+    engine: Engine, family: str, metric: str, entity_ids: Sequence[int], start_ms: int, end_ms: int, step_ms: int
+) -> Floats:
+    """Means of a gauge, a row per entity and a column per step; NaN where it is not known.
+
+    The same as ``by_step`` makes, where nothing else is asked for.
+    """
+    steps = -(-(end_ms - start_ms) // step_ms)
+
+    def work(ids: Sequence[int]) -> Floats:
+        begins = {entity_id: row * steps for row, entity_id in enumerate(ids)}
+        with engine.connect() as connection:
+            sealed = series.read(connection, family, (metric,), ids, start_ms, end_ms, only_sealed=True)
+            hot = _sums_of_rows(connection, family, metric, ids, start_ms, end_ms, step_ms)
+        places, sums, counts = _sums(sealed, metric, begins, start_ms, step_ms)
+        of_hot = np.array([begins[entity_id] for entity_id in hot[0].astype("int64").tolist()], "int64")
+        place, size = np.concatenate((places, of_hot + hot[1].astype("int64"))), len(ids) * steps
+        whole, known = (np.bincount(place, np.concatenate(both), size) for both in ((sums, hot[2]), (counts, hot[3])))
+        return (whole / np.where(known > 0, known, np.nan)).reshape(len(ids), steps)
+
+    return np.concatenate(shared(work, entity_ids, (end_ms - start_ms) // SPAN_MS + 1))
+
+
+def _sums(
+    read: series.Series, metric: str, begins: Mapping[int, int], start_ms: int, step_ms: int
+) -> tuple[Integers, Floats, Floats]:
+    """Sums of a metric, run by run: their places, from where an entity's begin; and of how many values each is."""
+    cuts: dict[int, tuple[Integers, Integers]] = {}  # the same for all runs with the same instants
+    places, starts = [np.empty(0, "int64")], [np.empty(0, "int64")]
+    for run in read.runs:
+        if id(run.at_ms) not in cuts:
+            numbers = (run.at_ms - start_ms) // step_ms
+            first = _changes(numbers)
+            cuts[id(run.at_ms)] = first, numbers[first]
+        first, numbers = cuts[id(run.at_ms)]
+        places.append(begins[run.entity_id] + numbers)
+        starts.append(run.begin + first)
+    found = aggregate(read.values[metric], np.concatenate(starts), frozenset(("sum",)))
+    return np.concatenate(places), np.nan_to_num(found.sum), found.count
+
+
+def _sums_of_rows(
+    connection: Connection,
+    family: str,
+    metric: str,
+    entity_ids: Sequence[int],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> Floats:
+    """The same of what is not sealed, by the database: rows of entities, steps, sums and how many values each is of."""
+    table = schema.samples[family].c
+    step = ((table.observed_at_ms - start_ms) // step_ms).label("step")
+    found = connection.execute(
+        select(table.entity_id, step, func.sum(table[metric]), func.count(table[metric]))
+        .where(
+            series.within(table.entity_id, entity_ids),
+            table.observed_at_ms >= start_ms,
+            table.observed_at_ms < end_ms,
+            table[metric].is_not(None),
+        )
+        .group_by(table.entity_id, step)
+    )
+    return np.array(list(map(tuple, found)), dtype="float64").reshape(-1, 4).T
+
+
+def _inner_ms(family: str, start_ms: int, end_ms: int, step_ms: int) -> int | None:
+    """From where on all but the newest blocks need not be decoded; ``None`` where steps cut them.
+
+    Steps may begin and end where blocks do, or one step be all of the window.
+    """
+    inner_ms = -(-start_ms // SPAN_MS) * SPAN_MS
+    whole = inner_ms == start_ms and step_ms % SPAN_MS == 0
+    one = step_ms >= end_ms - start_ms and inner_ms + SPAN_MS <= end_ms
+    return inner_ms if family in schema.blocks and (whole or one) else None
 
 
 def _ids(engine: Engine, family: str) -> list[int]:
@@ -98,14 +178,14 @@ def of_entities(
     step_ms: int,
 ) -> Steps:
     """``by_step`` on one connection, for a few entities."""
-    window = (entity_ids, start_ms, end_ms)
-    if _whole_spans(family, start_ms, step_ms):
-        parts = _by_span(connection, family, metrics, *window)
-    else:
-        looked_back = LOOKBACK_MS if _any_counter(metrics) else 0
-        names = [metric.name for metric in metrics]
-        read = series.read(connection, family, names, entity_ids, start_ms - looked_back, end_ms)
-        parts = _parts(read, metrics, start_ms, step_ms)
+    inner_ms = _inner_ms(family, start_ms, end_ms, step_ms)
+    begin_ms = start_ms - LOOKBACK_MS if _any_counter(metrics) else start_ms
+    names = [metric.name for metric in metrics]
+    read = series.read(connection, family, names, entity_ids, begin_ms, end_ms if inner_ms is None else inner_ms)
+    parts = _parts(read, metrics, start_ms, step_ms)
+    if inner_ms is not None:
+        every = _stacked([parts, _by_span(connection, family, metrics, entity_ids, inner_ms, end_ms)])
+        parts = _take(every, np.lexsort((every.first_at_ms, every.entity_ids)))
     joined = _joined(parts, metrics, start_ms, step_ms)
     inside = joined.numbers >= 0
     return _take(joined, inside) if not inside.all() else joined
@@ -204,22 +284,10 @@ def _by_span(
         )
         open_spans |= {(entity_id, span_ms) for entity_id, span_ms in cut}
     names, first_open = [metric.name for metric in metrics], min((span_ms for _, span_ms in open_spans), default=end_ms)
-    read = [
-        series.read(
-            connection,
-            family,
-            names,
-            entity_ids,
-            max(first_open, start_ms),
-            end_ms,
-            spans=frozenset(open_spans),
-        )
-    ]
-    if _any_counter(metrics):
-        read.append(series.read(connection, family, names, entity_ids, start_ms - LOOKBACK_MS, start_ms))
+    from_ms, spans = max(first_open, start_ms), frozenset(open_spans)
+    read = series.read(connection, family, names, entity_ids, from_ms, end_ms, spans=spans)
     sealed = _sealed(connection, family, metrics, entity_ids, start_ms, whole_ms, open_spans)
-    every = _stacked([sealed, *(_parts(samples, metrics, start_ms, SPAN_MS) for samples in read)])
-    return _take(every, np.lexsort((every.first_at_ms, every.entity_ids)))
+    return _stacked([sealed, _parts(read, metrics, start_ms, SPAN_MS)])
 
 
 def _open_spans(
@@ -249,6 +317,7 @@ def _sealed(
 ) -> Steps:
     """Aggregates as they lie beside the blocks, laid out by entity and span."""
     table, metric = schema.block_aggregate.c, schema.metric.c
+    left_out = _keys(*np.array(sorted(without), dtype="float64").reshape(-1, 2).T)
     tables = {}
     for name in (TIMES, *(m.name for m in metrics)):
         found = connection.execute(
@@ -263,10 +332,10 @@ def _sealed(
             )
             .order_by(table.entity_id, table.span_ms)
         )
-        kept = [tuple(row) for row in found if not without or (row[0], row[1]) not in without]
-        tables[name] = np.array(kept, dtype="float64").reshape(-1, 2 + len(NAMES)).T
+        rows = np.array(list(map(tuple, found)), dtype="float64").reshape(-1, 2 + len(NAMES)).T
+        tables[name] = rows[:, ~np.isin(_keys(rows[0], rows[1]), left_out)]
     entities, spans, *figures = tables.pop(TIMES)
-    times, place = Aggregates(*figures), {key: i for i, key in enumerate(zip(entities, spans, strict=True))}
+    times, keys = Aggregates(*figures), _keys(entities, spans)
     with np.errstate(invalid="ignore", divide="ignore"):
         interval_ms = np.where(times.count > 1, times.increase / (times.count - 1), np.nan)
     return Steps(
@@ -277,15 +346,20 @@ def _sealed(
         times.last.astype("int64"),
         times.increase,
         interval_ms,
-        {name: _placed(found, place) for name, found in tables.items()},
+        {name: _placed(found, keys) for name, found in tables.items()},
     )
 
 
-def _placed(found: Floats, place: dict[tuple[float, float], int]) -> Aggregates:
+def _keys(entity_ids: Floats, spans: Floats) -> Integers:
+    """One number for an entity and span, in order of both."""
+    return (entity_ids * _MOST_SPANS + spans // SPAN_MS).astype("int64")
+
+
+def _placed(found: Floats, keys: Integers) -> Aggregates:
     """Aggregates of a metric at the places of the instants they belong to; unknown in between."""
     entities, spans, *parts = found
-    laid = [np.full(len(place), 0.0 if name == "count" else np.nan) for name in NAMES]
-    at = [place[key] for key in zip(entities, spans, strict=True)]
+    laid = [np.full(len(keys), 0.0 if name == "count" else np.nan) for name in NAMES]
+    at = np.searchsorted(keys, _keys(entities, spans))
     for out, part in zip(laid, parts, strict=True):
         out[at] = part
     return Aggregates(*laid)

@@ -95,6 +95,18 @@ def test_a_damaged_payload_costs_its_metric_in_its_block_and_nothing_else(store:
     assert frame[frame["entity_id"] == second]["power_watts"].notna().all()
 
 
+@pytest.mark.parametrize("seconds", [60, 3 * 3600])
+def test_the_newest_and_the_highest_value_are_found_whether_sealed_or_not(store: Store, seconds: int):
+    sealed(store, spans=1)
+    store.write(AcceleratorSample(key="A", observed_at_ms=SPAN + SPAN_MS + STEP_MS, temperature_celsius=51.0))
+    since_ms = SPAN + SPAN_MS + 2 * STEP_MS - seconds * 1000
+    known = queries.latest_known(store.reader, "accelerator", ["power_watts", "temperature_celsius"], since_ms)
+    assert known["temperature_celsius"].tolist() == [51.0, 50.0]
+    assert known["power_watts"].tolist() == [2880 % 500] * 2
+    highest = queries.highest(store.reader, "accelerator", "power_watts", since_ms)
+    assert highest["power_watts"].tolist() == ([380.0] * 2 if seconds == 60 else [499.0] * 2)
+
+
 def test_coverage_is_the_share_in_which_samples_followed_each_other(store: Store):
     """At 60 s steps of 60 s are whole too, and half an hour without samples is half an hour less."""
     minutes = [n for n in range(121) if not 30 <= n < 60]

@@ -204,6 +204,7 @@ NEVER = (0, 1)
 ASKED: dict[str, list[tuple[Any, ...]]] = {
     "entities": [(), ("cpu",)],
     "latest": [("accelerator",), ("cpu",), ("host",), ("deployment",), ("probe",)],
+    "highest": [("accelerator", "power_watts", SINCE_MS)],
     "latest_known": [("accelerator", ["power_watts", "encoder_ratio"], SINCE_MS)],
     "raw": [("accelerator", ["power_watts", "energy_joules_total"], None, *WINDOW), ("host", [], [], *WINDOW)],
     "read": [
@@ -225,11 +226,13 @@ ASKED: dict[str, list[tuple[Any, ...]]] = {
     "state_shares": [("accelerator", "throttle_reasons", None, *WINDOW, HOUR_MS)],
     "observed_seconds": [("cpu", None, *WINDOW)],
     "seen": [("accelerator", *WINDOW), ("cpu", *NEVER)],
+    "above_zero": [("deployment", "running_requests", [1, 2, 3, 4, 5, 6, 7, 8], *WINDOW)],
     "latency": [(None, ["ttft"], *WINDOW), (None, ["ttft"], *WINDOW, HOUR_MS), ([1], ["itl"], *WINDOW)],
     "probes": [WINDOW, NEVER],
     "probe_spend": [()],
     "events": [WINDOW, NEVER],
     "device_processes": [(1,), (999,)],
+    "process_names": [()],
     "assignments": [WINDOW, NEVER],
     "health": [(SINCE_MS,), (WINDOW[1],)],
     "accounted_until": [()],

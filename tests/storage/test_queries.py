@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from core.readings import AcceleratorSample, DeploymentSample, Event, Latency, LatencySample, Severity
+from core.settings import StorageSettings
 from storage import queries
+from storage.upkeep import Upkeep
 from tests.conftest import START_MS, Store
 
 STEP = 10_000
@@ -161,3 +163,27 @@ def test_the_newest_event_of_a_kind_per_entity_however_old(store: Store):
     assert frame["message"].tolist() == ["a 60", "b 0"]
     assert frame["key"].tolist() == ["a", "b"]
     assert queries.newest_events(store.reader, "nothing of the kind").empty
+
+
+def test_a_gauge_over_zero_is_found_in_rows_and_in_blocks(store: Store):
+    hour_ms = 3_600_000
+    start_ms = START_MS // (8 * hour_ms) * 8 * hour_ms
+    for key, waiting in (("waited", [0, 2, 0]), ("calm", [0, 0, 0]), ("unknown", [None, None, None])):
+        store.write(
+            *(
+                DeploymentSample(key=key, observed_at_ms=start_ms + n * STEP, waiting_requests=value)
+                for n, value in enumerate(waiting)
+            )
+        )
+    keys = queries.entities(store.reader, "deployment").set_index("key")["entity_id"]
+    asked = ("deployment", "waiting_requests", keys.tolist())
+
+    def found(first: int, last: int) -> set[int]:
+        return queries.above_zero(store.reader, *asked, start_ms + first * STEP, start_ms + last * STEP)
+
+    assert found(0, 3) == {keys["waited"]}
+    assert found(2, 3) == set()
+    Upkeep(store.reader, store.writer, StorageSettings()).seal(start_ms + 2 * hour_ms)
+    assert found(0, 3) == {keys["waited"]}
+    assert found(5, 6) == {keys["waited"]}  # within the same sealed span
+    assert queries.above_zero(store.reader, *asked, start_ms + 8 * hour_ms, start_ms + 9 * hour_ms) == set()

@@ -121,6 +121,22 @@ def test_events_and_processes_are_kept(store: Store):
     assert queries.device_processes(store.reader, gpu_id)["pid"].tolist() == [4242]
 
 
+def test_names_of_processes_are_those_of_the_last_look_at_each_device(store: Store):
+    store.write(
+        DeviceProcess(key="A", observed_at_ms=START_MS, pid=1, name="gone"),
+        DeviceProcess(key="A", observed_at_ms=START_MS + 1000, pid=2, name="python"),
+        DeviceProcess(key="A", observed_at_ms=START_MS + 1000, pid=3, name=""),
+        DeviceProcess(key="B", observed_at_ms=START_MS, pid=1, name="vllm"),
+    )
+    keys = queries.entities(store.reader).set_index("entity_id")["key"]
+    found = queries.process_names(store.reader)
+    assert [*zip(found["entity_id"].map(keys), found["name"], strict=True)] == [
+        ("A", "python"),
+        ("A", ""),
+        ("B", "vllm"),
+    ]
+
+
 def assigned(at_ms: int, *targets: str, origin: str = "processes") -> Assignment:
     return Assignment(
         deployment_key="s m",

@@ -1,0 +1,348 @@
+"""Energy of a window by the two meters of a device, and its power by the hour.
+
+The meters are what an energy counter grew by, and power samples, integrated.
+
+Of a sealed span that lies within the window and was sampled at an even pace, the aggregates beside its block
+tell both. Only what is cut by the window, was sampled unevenly or is not sealed yet is read sample by sample.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, and_, case, func, literal, select
+
+from analytics.formulas import energy as formulas
+from analytics.formulas.energy import Portions
+from analytics.formulas.sampling import usual_intervals
+from storage import schema, series
+from storage.accounts import HELD_STATES
+from storage.blocks import by_span
+from storage.codec import Floats, Integers
+from storage.schema import HOUR_MS, SPAN_MS
+from storage.series import Rows
+from storage.steps import LOOKBACK_MS, TIMES, shared
+
+COUNTER, POWER = "energy_joules_total", "power_watts"
+EVEN = 1e-3
+"""At an even pace the mean of all instants is the middle between the first and the last, but for this part of the time
+from one to the other: then a mean over samples is a mean over time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """One entry per entity that was sampled, in their order; NaN where a meter told nothing.
+
+    Energy (J) by counter and by power samples, the time (s) that each of them covers, and the interval of the newest
+    samples (s).
+    """
+
+    entity_ids: Integers
+    counted_joules: Floats
+    counted_seconds: Floats
+    sampled_joules: Floats
+    sampled_seconds: Floats
+    interval_seconds: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    """What one meter says of stretches of samples: its known values at either end (at s), and the energy between."""
+
+    known: Floats  # how many
+    first: Floats
+    first_at: Floats
+    last: Floats
+    last_at: Floats
+    joules: Floats
+    seconds: Floats
+
+
+_METER = tuple(field.name for field in fields(_Meter))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretches:
+    """Samples of one entity that follow each other, one entry per stretch."""
+
+    entity_ids: Integers
+    first_at: Floats
+    interval: Floats  # 0 where a sample is alone
+    counter: _Meter
+    power: _Meter
+
+
+def read(connection: Connection, family: str, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> Metered:
+    """What both meters say of ``[start_ms, end_ms)``; the step that leads into the window counts as a whole.
+
+    Args:
+        connection: within one transaction, so that nothing is sealed in between.
+        family: "accelerator" or "cpu".
+        entity_ids: of the family.
+        start_ms: window start.
+        end_ms: window end.
+    """
+    inner_ms = min(-(-start_ms // SPAN_MS) * SPAN_MS, end_ms)
+    head = series.read(connection, family, (COUNTER, POWER), entity_ids, start_ms - LOOKBACK_MS, inner_ms)
+    hot = series.rows(connection, family, (COUNTER, POWER), entity_ids, inner_ms, end_ms)
+    spans = _spans(connection, family, entity_ids, inner_ms, end_ms)
+    whole = (spans["even"] > 0) & (spans["last_ms"] < _until(hot, spans["entity_id"], end_ms))
+    samples = [_leading_in(rows, start_ms) for rows in head.by_entity()]
+    samples += _samples(connection, family, _chosen(spans, ~whole), hot, end_ms)
+    return _together(_stacked([_of_spans(_chosen(spans, whole)), _of_samples(samples)]))
+
+
+def _until(hot: Mapping[int, Rows], entity_ids: Floats, end_ms: int) -> Integers:
+    """Up to where sealed samples of each entity are all that there is: the rest may lie among them."""
+    begins = {entity_id: int(rows.at_ms[0]) for entity_id, rows in hot.items()}
+    distinct, place = np.unique(entity_ids, return_inverse=True)
+    return np.array([begins.get(int(one), end_ms) for one in distinct], dtype="int64")[place]
+
+
+def _leading_in(rows: Rows, start_ms: int) -> Rows:
+    """Samples from the last one before the window on."""
+    first = max(int(np.searchsorted(rows.at_ms, start_ms)) - 1, 0)
+    return Rows(rows.entity_id, rows.at_ms[first:], {name: values[first:] for name, values in rows.values.items()})
+
+
+def mean_power(
+    engine: Engine, groups: Sequence[Sequence[int]], start_ms: int, end_ms: int, step_ms: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Mean power by the accounts of whole hours, a row per group of entities and a column per step of such hours.
+
+    Returns:
+        The sum over a group of the energy of each entity over the time that this covers (W): the mean of the hours in
+        which it is known, NaN where it is not; and of how many entities that is, on average.
+    """
+    steps = (end_ms - start_ms) // step_ms
+    watts, reporting = np.full((len(groups), steps), np.nan), np.zeros((len(groups), steps), "int64")
+    account = schema.account.c
+    step = ((account.start_ms - start_ms) // step_ms).label("step")
+    power = func.sum(account.energy_joules / account.energy_seconds)
+
+    def work(rows: Sequence[int]) -> None:
+        with engine.connect() as connection:
+            for row in rows:
+                for number, sum_watts, accounts, hours in connection.execute(
+                    select(step, power, func.count(), func.count(account.start_ms.distinct()))
+                    .where(series.within(account.entity_id, groups[row]), *_known(start_ms, end_ms))
+                    .group_by(step)
+                ):
+                    watts[row, number], reporting[row, number] = sum_watts / hours, -(-accounts // hours)
+
+    shared(work, range(len(groups)), (end_ms - start_ms) // HOUR_MS)
+    return watts, reporting
+
+
+def energy_by_hour(engine: Engine, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> Floats:
+    """Energy of entities together in each whole hour by their accounts; NaN where nothing is accounted.
+
+    Returns:
+        A column per hour. Rows: energy (J), the time that it covers (s), and what is of each held state (J).
+    """
+    account = schema.account.c
+    names = ("energy_joules", "energy_seconds", *(f"{state}_joules" for state in HELD_STATES))
+    hours = (end_ms - start_ms) // HOUR_MS
+
+    def work(ids: Sequence[int]) -> Floats:
+        sums = np.full((hours, len(names)), np.nan)
+        with engine.connect() as connection:
+            for hour_ms, *figures in connection.execute(
+                select(account.start_ms, *(func.sum(account[name]) for name in names))
+                .where(series.within(account.entity_id, ids), *_known(start_ms, end_ms))
+                .group_by(account.start_ms)
+            ):
+                sums[(hour_ms - start_ms) // HOUR_MS] = figures
+        return sums
+
+    every = np.array(shared(work, entity_ids, hours))
+    return np.where(np.isfinite(every).any(axis=0), np.nansum(every, axis=0), np.nan).T
+
+
+def metered(engine: Engine, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> set[int]:
+    """Those entities whose energy is accounted for in any hour of a window."""
+    entity = schema.entity.c.entity_id
+    told = select(literal(1)).where(schema.account.c.entity_id == entity, *_known(start_ms, end_ms)).exists()
+    with engine.connect() as connection:
+        return set(connection.execute(select(entity).where(series.within(entity, entity_ids), told)).scalars())
+
+
+def _known(start_ms: int, end_ms: int) -> tuple[ColumnElement[bool], ...]:
+    """The condition that an account is of an hour of a window and tells of energy."""
+    account = schema.account.c
+    return account.hours == 1, account.start_ms >= start_ms, account.start_ms < end_ms, account.energy_seconds > 0
+
+
+# --- spans by their aggregates ---
+
+_Spans = Mapping[str, Floats]
+"""Columns of figures of spans, one entry each: see ``_spans``."""
+
+
+def _spans(connection: Connection, family: str, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> _Spans:
+    """What the aggregates of a counter and of power samples say of each span.
+
+    Whether they say all (``even``: no gap, no change of pace, no restart, and a meter that tells always or never), the
+    instants, and the first and last value of either meter.
+    """
+    metric = schema.metric.c
+    named = select(metric.name, metric.metric_id).where(metric.family == family)
+    ids: dict[str, int] = dict(map(tuple, connection.execute(named)))
+    times, counter, power = (schema.block_aggregate.alias(name) for name in ("times", "counter", "power"))
+    joined: FromClause = times
+    for one, name in ((counter, COUNTER), (power, POWER)):
+        same = and_(one.c.entity_id == times.c.entity_id, one.c.span_ms == times.c.span_ms)
+        joined = joined.outerjoin(one, and_(one.c.metric_id == ids.get(name, 0), same))
+    of = times.c
+    length = of.last - of.first
+    even = and_(
+        of["count"] > 0,
+        func.coalesce(of.increase, 0) == length,
+        func.abs(of.sum / of["count"] - of.first - length / 2) <= EVEN * length,
+        func.coalesce(counter.c["count"], of["count"]) == of["count"],
+        func.coalesce(power.c["count"], of["count"]) == of["count"],
+        func.coalesce(counter.c.increase, 0) == func.coalesce(counter.c.last - counter.c.first, 0),
+    )
+    columns = {
+        "entity_id": of.entity_id,
+        "span_ms": of.span_ms,
+        "even": case((even, 1), else_=0),
+        "first_ms": of.first,
+        "last_ms": of.last,
+        "instants": of["count"],
+        "total": counter.c.first,
+        "total_end": counter.c.last,
+        "watts": power.c.first,
+        "watts_end": power.c.last,
+        "watts_sum": power.c.sum,
+    }
+    found = connection.execute(
+        select(*columns.values())
+        .select_from(joined)
+        .where(
+            of.metric_id == ids.get(TIMES, 0),
+            series.within(of.entity_id, entity_ids),
+            of.span_ms >= start_ms,
+            of.span_ms < end_ms,
+        )
+    )
+    matrix = np.array(list(map(tuple, found)), dtype="float64").reshape(-1, len(columns))
+    return dict(zip(columns, matrix.T, strict=True))
+
+
+def _chosen(spans: _Spans, those: NDArray[np.bool_]) -> _Spans:
+    return {name: column[those] for name, column in spans.items()}
+
+
+def _of_spans(spans: _Spans) -> _Stretches:
+    begin, end, instants = spans["first_ms"] / 1000, spans["last_ms"] / 1000, spans["instants"]
+    steps = np.maximum(instants - 1, 1)
+    # Trapezoids of one width: every sample counts whole, but the first and the last by half.
+    watts = (spans["watts_sum"] - (spans["watts"] + spans["watts_end"]) / 2) / steps
+    meters = (
+        _Meter(
+            np.where(np.isnan(first), 0, instants),
+            first,
+            begin,
+            last,
+            end,
+            np.nan_to_num(joules),
+            (end - begin) * ~np.isnan(first),
+        )
+        for first, last, joules in (
+            (spans["total"], spans["total_end"], spans["total_end"] - spans["total"]),
+            (spans["watts"], spans["watts_end"], watts * (end - begin)),
+        )
+    )
+    return _Stretches(spans["entity_id"].astype("int64"), begin, (end - begin) / steps, *meters)
+
+
+# --- samples ---
+
+
+def _samples(
+    connection: Connection, family: str, spans: _Spans, hot: Mapping[int, Rows], end_ms: int
+) -> Iterator[Rows]:
+    """All samples of some spans, and whatever else is not sealed."""
+    of_span: dict[int, set[int]] = defaultdict(set)
+    for entity_id, span_ms in zip(spans["entity_id"].tolist(), spans["span_ms"].tolist(), strict=True):
+        of_span[int(span_ms)].add(int(entity_id))
+    for span_ms, ids in of_span.items():
+        until_ms = min(span_ms + SPAN_MS, end_ms)
+        yield from series.read(connection, family, (COUNTER, POWER), list(ids), span_ms, until_ms).by_entity()
+    for entity_id, rows in hot.items():
+        yield from (part for span_ms, part in by_span(rows) if entity_id not in of_span.get(span_ms, ()))
+
+
+def _of_samples(samples: Iterable[Rows]) -> _Stretches:
+    usual: dict[bytes, Floats] = {}  # devices of a host are sampled at once
+    rows = []
+    for one in samples:
+        at, instants = one.at_ms / 1000, one.at_ms.tobytes()
+        if instants not in usual:
+            usual[instants] = usual_intervals(at)
+        total, watts, longest = one.values[COUNTER], one.values[POWER], formulas.max_gap_seconds(usual[instants])
+        counter = _told(at, total, formulas.counter_portions(at, total))
+        power = _told(at, watts, formulas.power_portions(at, watts, longest))
+        rows.append((one.entity_id, at[0], usual[instants][-1], *counter, *power))
+    entity_ids, first_at, interval, *meters = np.array(rows, dtype="float64").reshape(-1, 3 + 2 * len(_METER)).T
+    counter_, power_ = _Meter(*meters[: len(_METER)]), _Meter(*meters[len(_METER) :])
+    return _Stretches(entity_ids.astype("int64"), first_at, interval, counter_, power_)
+
+
+def _told(at: Floats, values: Floats, portions: Portions) -> tuple[float, ...]:
+    """One meter over the samples of one entity, in the order of ``_METER``."""
+    known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return 0.0, np.nan, np.nan, np.nan, np.nan, 0.0, 0.0
+    first, last = known[0], known[-1]
+    seconds = float((portions.end - portions.begin).sum())
+    return len(known), values[first], at[first], values[last], at[last], float(portions.joules.sum()), seconds
+
+
+# --- both ---
+
+
+def _stacked(parts: Sequence[_Stretches]) -> _Stretches:
+    """All stretches in order of entity and time."""
+
+    def meter(of: Sequence[_Meter]) -> _Meter:
+        return _Meter(*(np.concatenate([getattr(one, name) for one in of])[order] for name in _METER))
+
+    entity_ids, first_at, interval = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("entity_ids", "first_at", "interval")
+    )
+    order = np.lexsort((first_at, entity_ids))
+    counter, power = meter([part.counter for part in parts]), meter([part.power for part in parts])
+    return _Stretches(entity_ids[order], first_at[order], interval[order], counter, power)
+
+
+def _together(stretches: _Stretches) -> Metered:
+    """Stretches of each entity as one, with the steps from one to the next."""
+    ids, place = np.unique(stretches.entity_ids, return_inverse=True)
+    newest = np.append(place[1:] != place[:-1], True)[: len(place)]
+
+    def summed(meter: _Meter, *, counts: bool) -> tuple[Floats, Floats]:
+        """Energy (J) and the time that it covers (s)."""
+        told = meter.known > 0
+        of, interval = place[told], stretches.interval[told]
+        before, after = meter.last[told][:-1], meter.first[told][1:]
+        seconds = meter.first_at[told][1:] - meter.last_at[told][:-1]
+        if counts:
+            joules, sound = after - before, after >= before
+        else:
+            joules = (before + after) / 2 * seconds
+            sound = seconds <= formulas.max_gap_seconds(np.maximum(interval[1:], interval[:-1]))
+        steps = np.flatnonzero(sound & (of[1:] == of[:-1]))
+        sums, covered = (
+            np.bincount(of, within[told], len(ids)) + np.bincount(of[steps], between[steps], len(ids))
+            for within, between in ((meter.joules, joules), (meter.seconds, seconds))
+        )
+        return np.where(covered > 0, sums, np.nan), np.where(covered > 0, covered, np.nan)
+
+    counted, sampled = summed(stretches.counter, counts=True), summed(stretches.power, counts=False)
+    return Metered(ids, *counted, *sampled, stretches.interval[newest])
