@@ -5,15 +5,16 @@ What others published stands apart: it was seen by nobody here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
-from analytics.costs import NO_PRICE, DeploymentCost, deployment_costs
+from analytics.costs import NO_PRICE, DeploymentCost
 from analytics.formulas.energy import Quality
-from analytics.latency import quantiles
+from analytics.latency import quantiles_by
 from analytics.serving import are_gateways, asks
 from core.hardware.catalogue import endpoints
 from core.readings import Latency, Outcome
@@ -26,6 +27,8 @@ LIST_PRICE = "list price of output tokens, prompts cost extra"
 OWN_PRICE = "hardware and electricity, prompts and idle hours included"
 NO_LIST_PRICE = "no price of this endpoint: set usd_per_million_output_tokens in its [[probe]]"
 _COUNTERS = ["prompt_tokens_total", "generation_tokens_total", "succeeded_requests_total", "decode_seconds_total"]
+_RUNNING = "running_requests"
+_UNKNOWN: dict[Hashable, Any] = dict.fromkeys([*_COUNTERS, _RUNNING], math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,21 +66,33 @@ class Point:
 class _Load:
     """What deployments did in the window, by entity."""
 
-    counts: pd.DataFrame
-    running: Mapping[int, float]
+    did: Mapping[Hashable, Mapping[Hashable, Any]]
+    speeds: Mapping[int, Speed]
     hardware: Mapping[int, tuple[str, int]]
 
 
-def points(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[Point]:
-    """Every deployment that was seen and every endpoint that was probed; gateways are neither."""
+def points(
+    engine: Store, settings: Settings, costs: Sequence[DeploymentCost], start_ms: int, end_ms: int
+) -> list[Point]:
+    """Every deployment that was seen and every endpoint that was probed; gateways are neither.
+
+    Args:
+        engine: the reader.
+        settings: with prices.
+        costs: ``costs.deployment_costs`` of the window.
+        start_ms: window start.
+        end_ms: window end.
+    """
     entities = queries.entities(engine)
+    deployments = entities[entities["family"] == "deployment"]["entity_id"].tolist()
+    metrics = [*_COUNTERS, _RUNNING]
+    did = queries.read(engine, "deployment", metrics, None, start_ms, end_ms, max(end_ms - start_ms, 1))
     load = _Load(
-        queries.increases(engine, "deployment", _COUNTERS, None, start_ms, end_ms).set_index("entity_id"),
-        _mean_running(engine, start_ms, end_ms),
+        did.set_index("entity_id")[metrics].to_dict("index"),
+        _median_speeds(engine, deployments, start_ms, end_ms),
         _hardware(engine, entities, start_ms, end_ms),
     )
-    own = [_own(engine, cost, load, start_ms, end_ms) for cost in deployment_costs(engine, settings, start_ms, end_ms)]
-    return [*own, *_hosted(engine, entities, settings, start_ms, end_ms)]
+    return [*(_own(cost, load) for cost in costs), *_hosted(engine, entities, settings, start_ms, end_ms)]
 
 
 def published() -> list[Point]:
@@ -97,31 +112,28 @@ def published() -> list[Point]:
     ]
 
 
-def _mean_running(engine: Store, start_ms: int, end_ms: int) -> dict[int, float]:
-    frame = queries.read(engine, "deployment", ["running_requests"], None, start_ms, end_ms, max(end_ms - start_ms, 1))
-    known = frame.dropna(subset=["running_requests"])
-    return dict(zip(known["entity_id"], known["running_requests"], strict=True))
-
-
 def _hardware(engine: Store, entities: pd.DataFrame, start_ms: int, end_ms: int) -> dict[int, tuple[str, int]]:
     """What each deployment ran on: the model of its accelerators and how many, or the CPUs of hosts."""
     joined = queries.assignments(engine, start_ms, end_ms)
-    by_id = entities.set_index("entity_id")
     sockets = entities[entities["family"] == "cpu"].dropna(subset=["model"])
     cpus = sockets.drop_duplicates("host").set_index("host")["model"]
-    answer = {}
-    for deployment_id, rows in joined.groupby("deployment_id"):
-        names = []
-        for target_id in rows["target_id"].drop_duplicates():
-            target = by_id.loc[[target_id]].iloc[0]
-            on_cpus = target["family"] == "host"
-            names.append(f"CPU {cpus.get(target['host'], '')}".strip() if on_cpus else str(target["model"] or "GPU"))
-        answer[int(str(deployment_id))] = " + ".join(sorted(set(names))), len(names)
-    return answer
+    names = {
+        entity_id: f"CPU {cpus.get(host, '')}".strip() if family == "host" else str(model or "GPU")
+        for entity_id, family, host, model in zip(
+            *(entities[name] for name in ("entity_id", "family", "host", "model")), strict=True
+        )
+    }
+    targets: dict[int, dict[int, str]] = {}
+    for deployment_id, target_id in zip(joined["deployment_id"], joined["target_id"], strict=True):
+        targets.setdefault(deployment_id, {})[target_id] = names[target_id]
+    return {
+        deployment_id: (" + ".join(sorted(set(ran_on.values()))), len(ran_on))
+        for deployment_id, ran_on in targets.items()
+    }
 
 
-def _own(engine: Store, cost: DeploymentCost, load: _Load, start_ms: int, end_ms: int) -> Point:
-    counted = load.counts.reindex([cost.deployment_id]).iloc[0]
+def _own(cost: DeploymentCost, load: _Load) -> Point:
+    counted = load.did.get(cost.deployment_id, _UNKNOWN)
     requests = counted["succeeded_requests_total"]
     hardware, devices = load.hardware.get(cost.deployment_id, (UNKNOWN_HARDWARE, None))
     return Point(
@@ -130,33 +142,41 @@ def _own(engine: Store, cost: DeploymentCost, load: _Load, start_ms: int, end_ms
         server=cost.server,
         hardware=hardware,
         devices=devices,
-        speed=_own_speed(engine, cost.deployment_id, counted, start_ms, end_ms),
+        speed=load.speeds.get(cost.deployment_id) or _mean_speed(counted),
         usd_per_million_output_tokens=cost.usd_per_million_output_tokens,
         price_basis=OWN_PRICE,
         price_quality=Quality.MISSING if cost.usd_per_million_output_tokens is None else cost.label,
         joules_per_output_token=cost.joules_per_output_token,
         energy_scope=cost.scope,
         energy_quality=cost.energy_quality,
-        running_requests=load.running.get(cost.deployment_id),
+        running_requests=_known(counted[_RUNNING]),
         prompt_tokens_per_request=_ratio(counted["prompt_tokens_total"], requests),
         output_tokens_per_request=_ratio(counted["generation_tokens_total"], requests),
         reason=cost.reason,
     )
 
 
-def _own_speed(engine: Store, deployment_id: int, counted: pd.Series[Any], start_ms: int, end_ms: int) -> Speed:
-    """One over the median time per token; over its mean where a server has no histogram of it."""
+def _median_speeds(engine: Store, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> dict[int, Speed]:
+    """One over the median time per token of each deployment that has a histogram of it."""
+    speeds: dict[int, Speed] = {}
     for kind in (Latency.TPOT, Latency.ITL):
-        frame = quantiles(engine, [deployment_id], kind.value, start_ms, end_ms)
-        median = _known(frame["p50_seconds"].iloc[0]) if len(frame) else None
-        if median:
-            seen = float(frame["observations"].iloc[0])
-            return Speed(tokens_per_second=1 / median, basis=f"1 / {kind.value.upper()} median", observations=seen)
-    rate = _ratio(counted["generation_tokens_total"], counted["decode_seconds_total"])
-    if rate:
-        tokens = float(counted["generation_tokens_total"])
-        return Speed(tokens_per_second=rate, basis="1 / mean time per token, by counters", observations=tokens)
-    return Speed()
+        rest = [entity_id for entity_id in entity_ids if entity_id not in speeds]
+        found = quantiles_by(queries.latency(engine, rest, [kind.value], start_ms, end_ms), ["entity_id"])
+        basis = f"1 / {kind.value.upper()} median"
+        for row in found[found["p50_seconds"] > 0].to_dict("records"):
+            speeds[row["entity_id"]] = Speed(
+                tokens_per_second=1 / row["p50_seconds"], basis=basis, observations=row["observations"]
+            )
+    return speeds
+
+
+def _mean_speed(counted: Mapping[Hashable, Any]) -> Speed:
+    """The same over the mean, for a server that has counters alone."""
+    tokens = counted["generation_tokens_total"]
+    rate = _ratio(tokens, counted["decode_seconds_total"])
+    if not rate:
+        return Speed()
+    return Speed(tokens_per_second=rate, basis="1 / mean time per token, by counters", observations=float(tokens))
 
 
 def _hosted(engine: Store, entities: pd.DataFrame, settings: Settings, start_ms: int, end_ms: int) -> list[Point]:

@@ -5,10 +5,11 @@ Money is that of ``analytics.ledger``, so that deployments and what nobody held 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analytics.allocation import ACCELERATOR, PART_OF_PACKAGES, WITH_PACKAGES
@@ -31,7 +32,7 @@ from analytics.cost_figures import (
     joined_by,
     usd_per_kwh,
 )
-from analytics.device_hours import IDLE_ID
+from analytics.device_hours import IDLE_ID, rows_at
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, joules_per_token, worst
 from analytics.formulas.local_time import MS_PER_HOUR, Span
@@ -58,30 +59,46 @@ _SOURCES = {"counter": Quality.MEASURED, "node": Quality.DERIVED, "integrated": 
 class _Read:
     """What is known of deployments beside the ledger.
 
-    entities: by id. counts: of ``_COUNTS`` and observed_seconds, by deployment. origins: how a deployment was joined.
+    entities: by id. counts: of ``_COUNTS`` and observed_seconds, by deployment; NaN: unknown. origins: how a deployment
+    was joined. devices: name, host, family and model, by id. held: ids of the devices that a deployment held.
     energy_sources: of accelerators, by id. with_packages: hosts whose CPU packages were read.
     """
 
-    entities: pd.DataFrame
-    counts: pd.DataFrame
+    entities: Mapping[int, Mapping[Hashable, Any]]
+    counts: Mapping[int, Mapping[Hashable, float]]
     origins: Mapping[int, str]
+    devices: Mapping[int, Mapping[Hashable, Any]]
+    held: Mapping[int, Sequence[int]]
     energy_sources: Mapping[int, str]
     with_packages: frozenset[str]
 
 
-def deployment_costs(engine: Store, settings: Settings, of: Ledger) -> list[DeploymentCost]:
-    """Cost of every deployment that has accounts of these hours, held a device in them, or is newer; dearest first."""
-    read = _read(engine, of.of.start_ms, of.of.end_ms)
-    bills = deployment_bills(of)
-    parts = held_parts(of).groupby("deployment_id")
-    gateways = set(read.entities.index[are_gateways(read.entities)])
-    born_ms = queries.epoch_ms(read.entities["first_seen_at"])
-    newer = read.entities.index[(read.entities["family"] == "deployment") & (born_ms >= of.of.end_ms)]
-    found = []
-    for number in sorted({*read.counts.index, *bills, *newer} - gateways - {IDLE_ID}):
-        held = parts.get_group(number) if number in parts.groups else None
-        found.append(_cost(int(number), bills.get(number), held, read, of, settings))
-    return dearest_first(found)
+def deployment_costs(
+    engine: Store, settings: Settings, of: Ledger, *, explained: Collection[int] | None = None
+) -> list[DeploymentCost]:
+    """Cost of every deployment that has accounts of these hours, held a device in them, or is newer; dearest first.
+
+    Args:
+        engine: the reader.
+        settings: with prices.
+        of: the bill.
+        explained: deployments of which terms are wanted; ``None``: of all.
+    """
+    parts = held_parts(of)
+    read = _read(engine, parts, of)
+    bills, joules = deployment_bills(of), _joules(parts)
+    asked = parts[parts["deployment_id"].isin(list(read.entities) if explained is None else explained)]
+    asked = asked.join(of.devices[["host", "family", "model"]], on="device_id")
+    terms = {
+        int(str(number)): tuple(_terms(rows, read, of, settings, int(str(number))))
+        for number, rows in asked.groupby("deployment_id")
+    }
+    return dearest_first(
+        [
+            _cost(number, bills.get(number), joules.get(number), read, of, terms.get(number, ()))
+            for number in read.entities
+        ]
+    )
 
 
 def held_parts(of: Ledger) -> pd.DataFrame:
@@ -89,19 +106,33 @@ def held_parts(of: Ledger) -> pd.DataFrame:
 
     Returns:
         deployment_id (``IDLE_ID`` for nobody), device_id, hour_ms, hours held; the ledger's lines and energies and
-        energy_joules, each the holder's part; total_usd; host, model, name of the device and active_ratio. Energy that
-        was not seen of a device that is otherwise read counts as none, as in the bill; NaN: unknown.
+        energy_joules, each the holder's part; total_usd; active_ratio of the device. Energy that was not seen of a
+        device that is otherwise read counts as none, as in the bill; NaN: unknown.
     """
-    hours = of.of.hours[["device_id", "hour_ms", "energy_joules", "active_ratio"]]
-    parts = of.of.shares.merge(of.rows, on=["device_id", "hour_ms"]).merge(hours, on=["device_id", "hour_ms"])
-    unread = parts["energy_joules"].isna()
-    never = unread.groupby([parts["deployment_id"], parts["device_id"]]).transform("all")
+    shares = of.of.shares
+    at = rows_at(of.rows, shares["device_id"], shares["hour_ms"])
+    shares, at = shares[at >= 0], at[at >= 0]
+    share, rows, hours = shares["share"].to_numpy(), of.rows.take(at), of.of.hours.take(at)
+    unread = hours["energy_joules"].isna().to_numpy()
+    holder, holders = pd.factorize(shares["deployment_id"].to_numpy() * (1 << 32) + shares["device_id"].to_numpy())
+    never = unread & (np.bincount(holder, ~unread, len(holders)) == 0)[holder]
+    columns = {name: shares[name].to_numpy() for name in ("deployment_id", "device_id", "hour_ms")}
+    columns["hours"] = share * rows["there_ratio"].to_numpy()
     for name in _AMOUNTS:
-        seen = parts[name] if name in ("hardware_usd", "overhead_usd") else parts[name].where(~unread | never, 0.0)
-        parts[name] = seen * parts["share"]
-    parts["total_usd"] = parts[list(LINES)].sum(axis=1, skipna=False)
-    parts["hours"] = parts["share"] * parts["there_ratio"]
-    return parts.join(of.devices[["host", "model", "name", "family"]], on="device_id")
+        amounts = (hours if name == "energy_joules" else rows)[name].to_numpy()
+        if name not in ("hardware_usd", "overhead_usd"):
+            amounts = np.where(unread & ~never, 0.0, amounts)
+        columns[name] = amounts * share
+    columns["total_usd"] = np.sum([columns[line] for line in LINES], axis=0)
+    columns["active_ratio"] = hours["active_ratio"].to_numpy()
+    return pd.DataFrame(columns, copy=False)
+
+
+def _joules(parts: pd.DataFrame) -> dict[int, float]:
+    """Energy at the devices by holder; NaN where a part is unknown."""
+    group, numbers = pd.factorize(parts["deployment_id"].to_numpy())
+    sums = np.bincount(group, parts["energy_joules"].to_numpy(), len(numbers))
+    return dict(zip(map(int, numbers), map(float, sums), strict=True))
 
 
 def trend(of: Ledger, step_hours: int) -> pd.DataFrame:
@@ -113,8 +144,7 @@ def trend(of: Ledger, step_hours: int) -> pd.DataFrame:
     """
     keys = ["deployment_id", "bucket_ms"]
     parts, work = (_stepped(frame, of.of.start_ms, step_hours) for frame in (held_parts(of), of.of.work))
-    paid = parts[parts["deployment_id"] != IDLE_ID].groupby(keys)[["total_usd", "energy_joules"]]
-    sums = paid.agg(_sum)
+    sums = _sums(parts[parts["deployment_id"] != IDLE_ID], keys, ["total_usd", "energy_joules"])
     tokens = work.groupby(keys)["generation_tokens"].sum(min_count=1).rename("output_tokens")
     found = sums.join(tokens, how="inner").reset_index()
     output = found["output_tokens"].where(found["output_tokens"] > 0)
@@ -130,9 +160,10 @@ def trend(of: Ledger, step_hours: int) -> pd.DataFrame:
     )
 
 
-def _sum(amounts: pd.Series[float]) -> float:
-    """Unknown when a part is."""
-    return float(amounts.sum(skipna=False))
+def _sums(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
+    """Sums by keys, which are unknown when a part is."""
+    grouped = frame.groupby(keys)
+    return grouped[columns].sum().where(grouped[columns].count().eq(grouped.size(), axis=0))
 
 
 def _stepped(frame: pd.DataFrame, start_ms: int, step_hours: int) -> pd.DataFrame:
@@ -149,37 +180,55 @@ def unheld(of: Ledger) -> pd.DataFrame:
     parts = held_parts(of)
     free = parts[parts["deployment_id"] == IDLE_ID]
     free = free.assign(energy_kwh=free["active_kwh"] + free["idle_kwh"])
-    sums = free.groupby(["name", "host"])[["hours", "energy_kwh", *LINES, "total_usd"]]
-    found = sums.agg(_sum).reset_index()
+    by_device = _sums(free, ["device_id"], ["hours", "energy_kwh", *LINES, "total_usd"])
+    named = by_device.join(of.devices[["name", "host"]])
+    found = _sums(named, ["name", "host"], list(by_device.columns)).reset_index()
     return found.sort_values("total_usd", ascending=False, na_position="last", ignore_index=True)
 
 
-def _read(engine: Store, start_ms: int, end_ms: int) -> _Read:
+def _read(engine: Store, parts: pd.DataFrame, of: Ledger) -> _Read:
     entities = queries.entities(engine).set_index("entity_id")
+    start_ms, end_ms = of.of.start_ms, of.of.end_ms
     joined = queries.assignments(engine, start_ms, end_ms)
-    edges = [start_ms, end_ms]
     deployments, devices, sockets = (
-        queries.accounts(engine, family, None, edges) for family in ("deployment", "accelerator", "cpu")
+        queries.accounts(engine, family, None, [start_ms, end_ms], columns)
+        for family, columns in (
+            ("deployment", (*_COUNTS, "observed_seconds")),
+            ("accelerator", ("energy_source",)),
+            ("cpu", ("energy_joules",)),
+        )
     )
+    born_ms = queries.epoch_ms(entities["first_seen_at"])
+    newer = entities.index[(entities["family"] == "deployment") & (born_ms >= end_ms)]
+    shown = {*deployments["entity_id"], *parts["deployment_id"], *newer} - set(entities.index[are_gateways(entities)])
     hosts = entities["host"].reindex(sockets["entity_id"]).to_numpy()
-    read = sockets["energy_joules"].notna().groupby(hosts).all()
+    whole = sockets["energy_joules"].notna().groupby(hosts).all()
+    held: dict[int, list[int]] = {}
+    for number, device_id in parts[["deployment_id", "device_id"]].drop_duplicates().itertuples(index=False):
+        held.setdefault(number, []).append(device_id)
     return _Read(
-        entities,
-        deployments.set_index("entity_id")[[*_COUNTS, "observed_seconds"]],
+        _rows(entities[entities.index.isin(shown)]),
+        _rows(deployments.set_index("entity_id")[[*_COUNTS, "observed_seconds"]]),
         dict(zip(joined["deployment_id"], joined["origin"], strict=True)),
+        _rows(of.devices[["name", "host", "family", "model"]]),
+        held,
         dict(devices.dropna(subset=["energy_source"]).set_index("entity_id")["energy_source"]),
-        frozenset(map(str, read.index[read.to_numpy(dtype="bool")])),
+        frozenset(map(str, whole.index[whole.to_numpy(dtype="bool")])),
     )
+
+
+def _rows(frame: pd.DataFrame) -> dict[int, dict[Hashable, Any]]:
+    return {int(str(number)): row for number, row in frame.to_dict("index").items()}
 
 
 def _cost(
-    number: int, paid: Bill | None, held: pd.DataFrame | None, read: _Read, of: Ledger, settings: Settings
+    number: int, paid: Bill | None, joules: float | None, read: _Read, of: Ledger, terms: tuple[Term, ...]
 ) -> DeploymentCost:
-    entity = read.entities.loc[[number]].iloc[0]
+    entity, held = read.entities[number], read.held.get(number, ())
     labels: dict[str, str] = entity["labels"]
-    counts = read.counts.reindex([number]).iloc[0]
-    prompt, output, requests = (None if pd.isna(counts[name]) else float(counts[name]) for name in _COUNTS)
-    joules = None if held is None else _known(held["energy_joules"].sum(skipna=False))
+    counts = read.counts.get(number, {})
+    prompt, output, requests = (_known(counts.get(name)) for name in _COUNTS)
+    joules = _known(joules)
     coverage = min(_watched(entity, counts, of), 1.0 if paid is None or joules is None else paid.covered_ratio)
     sparse, is_newer = coverage < LEAST_COVERAGE, entity["first_seen_at"].timestamp() * 1000 >= of.of.end_ms
     per_output = None if sparse else output
@@ -189,7 +238,7 @@ def _cost(
         model=labels.get("model", "unknown model"),
         server=labels.get("url", ""),
         engine_name=labels.get("engine", ""),
-        targets=() if held is None else tuple(_titles(held)),
+        targets=tuple(_titles(held, read)),
         origin=read.origins.get(number, "unjoined"),
         output_tokens=output,
         prompt_tokens=prompt,
@@ -201,23 +250,22 @@ def _cost(
         joules_per_output_token=joules_per_token(joules, per_output),
         energy_label="missing" if joules is None else _sources(held, read),
         energy_quality=_energy_quality(joules, held, read),
-        scope="" if held is None else _scope(held, read),
+        scope=_scope(held, read),
         coverage_ratio=coverage,
         label=Quality.MISSING if paid is None or paid.total_usd is None else paid.quality,
         reason="; ".join(_reasons(paid, sparse, output, is_newer)),
-        terms=() if held is None else tuple(_terms(held, read, of, settings, number)),
+        terms=terms,
     )
 
 
-def _known(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+def _known(value: float | None) -> float | None:
+    return None if value is None or value != value else float(value)
 
 
-def _watched(entity: pd.Series[Any], counts: pd.Series[Any], of: Ledger) -> float:
+def _watched(entity: Mapping[Hashable, Any], counts: Mapping[Hashable, float], of: Ledger) -> float:
     """Part of the hours since it was first seen in which a deployment was."""
     alive_ms = of.of.end_ms - max(of.of.start_ms, round(entity["first_seen_at"].timestamp() * 1000))
-    seen_ms = 0.0 if pd.isna(counts["observed_seconds"]) else counts["observed_seconds"] * 1000
-    return min(seen_ms / alive_ms, 1.0) if alive_ms > 0 else 0.0
+    return min(counts.get("observed_seconds", 0.0) * 1000 / alive_ms, 1.0) if alive_ms > 0 else 0.0
 
 
 def _reasons(paid: Bill | None, sparse: bool, output: float | None, is_newer: bool) -> Iterable[str]:
@@ -227,31 +275,31 @@ def _reasons(paid: Bill | None, sparse: bool, output: float | None, is_newer: bo
     return missing or ([SPARSE] if sparse else [] if output else [NO_TOKENS])
 
 
-def _titles(held: pd.DataFrame) -> list[str]:
+def _titles(held: Sequence[int], read: _Read) -> Iterable[str]:
     """What people call the devices, each once."""
-    cards = held["family"] == "accelerator"
-    names = (held["name"] + " on " + held["host"]).where(cards, "CPUs of " + held["host"])
-    return list(dict.fromkeys(names))
+    return dict.fromkeys(
+        f"{device['name']} on {device['host']}" if device["family"] == "accelerator" else f"CPUs of {device['host']}"
+        for device in map(read.devices.__getitem__, held)
+    )
 
 
-def _scope(held: pd.DataFrame, read: _Read) -> str:
-    """What the energy is that of, marked for translation."""
-    cards = bool((held["family"] == "accelerator").any())
-    packages = set(held["host"]) <= read.with_packages
-    if cards:
-        return WITH_PACKAGES if packages else ACCELERATOR
-    return PART_OF_PACKAGES
+def _scope(held: Sequence[int], read: _Read) -> str:
+    """What the energy is that of, marked for translation; nothing where nothing is held."""
+    if not held:
+        return ""
+    if all(read.devices[i]["family"] != "accelerator" for i in held):
+        return PART_OF_PACKAGES
+    return WITH_PACKAGES if {read.devices[i]["host"] for i in held} <= read.with_packages else ACCELERATOR
 
 
-def _sources(held: pd.DataFrame | None, read: _Read) -> str:
-    ids = set() if held is None else set(held["device_id"])
-    return ", ".join(sorted({read.energy_sources[i] for i in ids if i in read.energy_sources})) or _("CPU accounts")
+def _sources(held: Iterable[int], read: _Read) -> str:
+    return ", ".join(sorted({read.energy_sources[i] for i in held if i in read.energy_sources})) or _("CPU accounts")
 
 
-def _energy_quality(joules: float | None, held: pd.DataFrame | None, read: _Read) -> Quality:
-    if joules is None or held is None:
+def _energy_quality(joules: float | None, held: Sequence[int], read: _Read) -> Quality:
+    if joules is None or not held:
         return Quality.MISSING
-    sources = {read.energy_sources.get(i, "integrated") for i in held["device_id"].unique()}
+    sources = {read.energy_sources.get(i, "integrated") for i in held}
     return worst(*(_SOURCES.get(source, Quality.ESTIMATED) for source in sources))
 
 
@@ -275,7 +323,7 @@ def _terms(held: pd.DataFrame, read: _Read, of: Ledger, settings: Settings, numb
         yield Term(
             text(_("{what}: energy at the meter"), what=what),
             UNKNOWN if rows["active_kwh"].isna().any() else used,
-            text(_("hourly accounts, {sources}"), sources=text(_sources(rows, read))),
+            text(_("hourly accounts, {sources}"), sources=text(_sources(rows["device_id"], read))),
         )
         main = device or around
         if main is not None and not main.electricity_on_top:

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
 from analytics.formulas.local_time import MS_PER_HOUR
@@ -63,6 +64,21 @@ class DeviceHours:
         return self.edges_ms[-1]
 
 
+def rows_at(frame: pd.DataFrame, device_id: pd.Series[int], hour_ms: pd.Series[int]) -> NDArray[np.int64]:
+    """Positions of devices' hours in a frame with these two columns; -1: not there."""
+    there, asked = (_keys(frame["device_id"], frame["hour_ms"]), _keys(device_id, hour_ms))
+    if not len(there):
+        return np.full(len(asked), -1)
+    order = np.argsort(there, kind="stable")
+    at = order[np.minimum(np.searchsorted(there, asked, sorter=order), len(there) - 1)]
+    return np.where(there[at] == asked, at, -1)
+
+
+def _keys(device_id: pd.Series[int], hour_ms: pd.Series[int]) -> NDArray[np.int64]:
+    """One number for each device and hour."""
+    return np.asarray(device_id.to_numpy("int64") << 32 | hour_ms.to_numpy("int64") // MS_PER_HOUR)
+
+
 def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
     """The whole UTC hours inside a window; accounts know no smaller ones."""
     first = -(-start_ms // MS_PER_HOUR) * MS_PER_HOUR
@@ -83,7 +99,12 @@ def device_hours(engine: Store, start_ms: int, end_ms: int, output_weight_ratio:
 
 
 def device_stretches(
-    engine: Store, edges_ms: Sequence[int], until_ms: Mapping[int, int], output_weight_ratio: float
+    engine: Store,
+    edges_ms: Sequence[int],
+    until_ms: Mapping[int, int],
+    output_weight_ratio: float,
+    *,
+    by_state: bool = True,
 ) -> DeviceHours:
     """Read the accounts of stretches of hours. Sums over all devices are the same as of ``device_hours``.
 
@@ -95,16 +116,18 @@ def device_stretches(
         edges_ms: ascending, whole UTC hours (Unix ms).
         until_ms: ``queries.accounted_until``.
         output_weight_ratio: as there; tokens of a stretch weigh where deployments share a device in it.
+        by_state: whether energy while active and while idle matter each for itself. Packages of a host are divided into
+            these hour by hour, so that stretches are cut for them.
     """
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     entities = queries.entities(engine).set_index("entity_id")
     joined = queries.assignments(engine, start_ms, end_ms)
     joined = joined[~joined["deployment_id"].isin(entities.index[are_gateways(entities)])]
     devices = _devices(entities, joined)
-    work = _work(_accounts(engine, "deployment", None, edges_ms))
+    work = _work(engine, edges_ms)
     read = _read(engine, None, devices, entities, until_ms, edges_ms)
     held = held_stretches(joined, entities, devices, edges_ms)
-    mixed = read[_is_mixed(read, entities)]
+    mixed = read[_is_mixed(read, entities) | (by_state & read["package_joules"].notna() & (read["width_hours"] > 1))]
     if len(mixed):
         ids = mixed["device_id"].unique().tolist()
         cut = _cut_into_hours(edges_ms, set(mixed["hour_ms"]))
@@ -170,15 +193,18 @@ def _read(
             "host": devices["host"].loc[found["entity_id"]].to_numpy(),
         }
     )
-    cards = _accounts(engine, "accelerator", ids, edges_ms).rename(columns={"entity_id": "device_id"})
-    found = there.merge(cards[["device_id", "hour_ms", *_READ]], "left", ["device_id", "hour_ms"])
-    packages = _packages(_accounts(engine, "cpu", None, edges_ms), entities)
+    cards = _accounts(engine, "accelerator", ids, edges_ms, _READ).rename(columns={"entity_id": "device_id"})
+    found = there.merge(cards, "left", ["device_id", "hour_ms"])
+    packages = _packages(_accounts(engine, "cpu", None, edges_ms, ("energy_joules",)), entities)
     return found.merge(packages, "left", ["host", "hour_ms"])
 
 
-def _accounts(engine: Store, family: str, ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
-    found = queries.accounts(engine, family, ids, edges_ms)
-    return found.assign(hour_ms=queries.epoch_ms(found["bucket_at"]))
+def _accounts(
+    engine: Store, family: str, ids: Sequence[int] | None, edges_ms: Sequence[int], columns: Sequence[str]
+) -> pd.DataFrame:
+    """entity_id, hour_ms and the columns."""
+    found = queries.accounts(engine, family, ids, edges_ms, columns)
+    return found[["entity_id", *columns]].assign(hour_ms=queries.epoch_ms(found["bucket_at"]))
 
 
 def _packages(cpu: pd.DataFrame, entities: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +223,7 @@ def _is_mixed(read: pd.DataFrame, entities: pd.DataFrame) -> pd.Series[bool]:
         mixed |= (read[name] > 0) & (seconds - read[name] > (1 - ENOUGH_COVERAGE) * _SECONDS)
     sliced = entities["parent_key"].dropna()
     in_slices = entities.index[entities["key"].isin(sliced)]
-    mixed |= read["package_joules"].notna() | read["device_id"].isin(in_slices)
+    mixed |= read["device_id"].isin(in_slices)
     return mixed & (read["width_hours"] > 1)
 
 
@@ -225,6 +251,7 @@ def _with_energy(found: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns=["width_hours", "host", "energy_seconds", "observed_seconds", "package_joules"])
 
 
-def _work(deployment: pd.DataFrame) -> pd.DataFrame:
-    columns = ["prompt_tokens", "cached_prompt_tokens", "generation_tokens", "succeeded_requests"]
-    return deployment.rename(columns={"entity_id": "deployment_id"})[["deployment_id", "hour_ms", *columns]]
+def _work(engine: Store, edges_ms: Sequence[int]) -> pd.DataFrame:
+    columns = ("prompt_tokens", "cached_prompt_tokens", "generation_tokens", "succeeded_requests")
+    found = _accounts(engine, "deployment", None, edges_ms, columns)
+    return found.rename(columns={"entity_id": "deployment_id"})[["deployment_id", "hour_ms", *columns]]

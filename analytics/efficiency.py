@@ -16,7 +16,8 @@ from analytics.formulas.unknown import per
 from storage import queries
 from storage.engine import Store
 
-_LABELS = {"accelerator": ("gpu_counter", "gpu_power"), "cpu": ("cpu_counter", "cpu_power")}
+LABELS = {"accelerator": ("gpu_counter", "gpu_power"), "cpu": ("cpu_counter", "cpu_power")}
+"""What energy is called by its meter: a counter, or power samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,15 @@ def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int
     totals, watts = (samples[name].to_numpy(dtype="float64")[inside] for name in ("energy_joules_total", "power_watts"))
     observed = formulas.from_counter(at, totals)
     sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(usual_intervals(at)))
-    (label, integrated), quality = _LABELS[family], Quality.MEASURED
+    (label, integrated), quality = LABELS[family], Quality.MEASURED
     if observed is None or not _agree(observed, sampled):
         observed, label, quality = sampled, integrated, Quality.DERIVED
     if observed is None or observed.seconds == 0:
         return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
     window_seconds = (end_ms - start_ms) / 1000
-    coverage = min((observed.seconds + interval) / window_seconds, 1.0)  # the last tick may be one interval old
-    if coverage >= formulas.ENOUGH_COVERAGE or coverage < formulas.LEAST_COVERAGE:
-        return WindowEnergy(observed.joules, label, quality, coverage)
-    return WindowEnergy(formulas.filled_joules(observed, window_seconds), label, Quality.ESTIMATED, coverage)
+    figures = (np.array([figure]) for figure in (observed.joules, observed.seconds, interval, window_seconds))
+    joules, coverage, is_filled = formulas.stands_for(*figures)
+    return WindowEnergy(float(joules[0]), label, Quality.ESTIMATED if is_filled[0] else quality, float(coverage[0]))
 
 
 def _agree(counted: Observed, sampled: Observed | None) -> bool:
@@ -88,8 +88,9 @@ def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_0
     since = now_ms - LOOKBACK_MS
     last = queries.latest(engine, "accelerator").set_index("entity_id")["observed_at"]
     held = queries.latest_known(engine, "accelerator", ["processes"], since).set_index("entity_id")["processes"]
-    recent = queries.raw(engine, "accelerator", ["utilization_ratio"], None, since, now_ms + 1)
-    busiest = recent.groupby("entity_id")["utilization_ratio"].max()
+    busiest = queries.highest(engine, "accelerator", "utilization_ratio", since).set_index("entity_id")[
+        "utilization_ratio"
+    ]
     serving = _serving_accelerators(engine, since, now_ms)
     fresh_from = pd.Timestamp(now_ms - stale_after_ms, unit="ms", tz="UTC")
     rows = []

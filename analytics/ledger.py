@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analytics import prices
 from analytics.demand import Peaks, month_cuts, monthly_peaks
-from analytics.device_hours import DeviceHours, device_hours, device_stretches
+from analytics.device_hours import DeviceHours, device_hours, device_stretches, rows_at
 from analytics.formulas.commitment import HOURS_PER_MONTH
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import MS_PER_HOUR, Span, local
@@ -35,6 +35,7 @@ ENERGIES = ("active_kwh", "idle_kwh")
 NO_PRICE, NO_TARIFF, NO_ENERGY = _("no hardware price"), _("no electricity price"), _("no energy reading")
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Key = Literal["site", "host", "vendor", "model", "name"]
 
 
@@ -112,7 +113,14 @@ def flat_edges(settings: Settings, start_ms: int, end_ms: int) -> list[int]:
     return [hour * MS_PER_HOUR for hour in sorted(hours)]
 
 
-def read_ledger(engine: Store, settings: Settings, edges_ms: Sequence[int], accounted: Mapping[int, int]) -> Ledger:
+def read_ledger(
+    engine: Store,
+    settings: Settings,
+    edges_ms: Sequence[int],
+    accounted: Mapping[int, int],
+    *,
+    by_state: bool = True,
+) -> Ledger:
     """What devices did from one edge to the next (whole UTC hours, Unix ms), priced.
 
     Args:
@@ -120,8 +128,10 @@ def read_ledger(engine: Store, settings: Settings, edges_ms: Sequence[int], acco
         settings: with prices.
         edges_ms: ascending; of several hours between two, sums are read (``flat_edges``).
         accounted: ``queries.accounted_until``.
+        by_state: as for ``device_stretches``.
     """
-    return _read(engine, settings, device_stretches(engine, edges_ms, accounted, settings.cost.output_weight_ratio))
+    weight = settings.cost.output_weight_ratio
+    return _read(engine, settings, device_stretches(engine, edges_ms, accounted, weight, by_state=by_state))
 
 
 def hourly_ledger(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> Ledger:
@@ -277,51 +287,69 @@ def _shared_out(rows: pd.DataFrame, of: DeviceHours, settings: Settings) -> Floa
 
 def bill(of: Ledger) -> Bill:
     """The whole window."""
-    return _bill(of.rows, np.ones(len(of.rows)), of.devices)
+    return _bills(of.rows, np.ones(len(of.rows)), np.zeros(len(of.rows), "int64"), 1, of.devices)[0]
 
 
 def bills(of: Ledger, key: Key) -> dict[str, Bill]:
     """A bill for each site, host, vendor, model or device."""
-    names = of.devices[key].reindex(of.rows["device_id"]).to_numpy()
-    return {str(name): _bill(rows, np.ones(len(rows)), of.devices) for name, rows in of.rows.groupby(names)}
+    group, names = pd.factorize(of.devices[key].reindex(of.rows["device_id"]).to_numpy(), sort=True)
+    found = _bills(of.rows, np.ones(len(of.rows)), group, len(names), of.devices)
+    return dict(zip(map(str, names), found, strict=True))
 
 
 def deployment_bills(of: Ledger) -> dict[int, Bill]:
     """A bill for each deployment, by the hours it held devices; ``IDLE_ID`` has what nobody held."""
-    parts = of.of.shares.merge(of.rows, on=["device_id", "hour_ms"]).groupby("deployment_id")
-    return {int(str(i)): _bill(rows, rows["share"].to_numpy(), of.devices) for i, rows in parts}
+    shares = of.of.shares
+    at = rows_at(of.rows, shares["device_id"], shares["hour_ms"])
+    held = shares[at >= 0]
+    group, numbers = pd.factorize(held["deployment_id"].to_numpy(), sort=True)
+    found = _bills(of.rows.iloc[at[at >= 0]], held["share"].to_numpy(), group, len(numbers), of.devices)
+    return dict(zip(map(int, numbers), found, strict=True))
 
 
 def claimed_bill(of: Ledger, rows: NDArray[np.integer[Any]], parts: Floats, lines: Collection[str]) -> Bill:
     """Parts (0 to 1) of some rows, of which other lines than those named cost nothing."""
-    these = of.rows.iloc[rows]
-    return _bill(these.assign(**dict.fromkeys(set(LINES).difference(lines), 0.0)), parts, of.devices)
+    these = of.rows.iloc[rows].assign(**dict.fromkeys(set(LINES).difference(lines), 0.0))
+    return _bills(these, parts, np.zeros(len(these), "int64"), 1, of.devices)[0]
 
 
-def _bill(rows: pd.DataFrame, part: Floats, devices: pd.DataFrame) -> Bill:
-    """Sum rows, each counted by its part. Energy that was not seen is left out, and ``covered_ratio`` tells."""
-    there = part * rows["there_ratio"].to_numpy()
+def _bills(rows: pd.DataFrame, part: Floats, group: Integers, groups: int, devices: pd.DataFrame) -> list[Bill]:
+    """Sum rows by their group, each counted by its part.
+
+    Energy that was not seen is left out, and ``covered_ratio`` tells; of a device that was never read it is unknown.
+    """
+
+    def summed(amounts: Floats) -> list[float]:
+        sums: list[float] = np.bincount(group, amounts, groups).tolist()
+        return sums
+
     unread = rows["active_kwh"].isna().to_numpy()
     number, ids = pd.factorize(rows["device_id"].to_numpy())
-    never = (np.bincount(number, ~unread, len(ids)) == 0)[number]
-    sums: dict[str, float | None] = {}
+    device = group * len(ids) + number
+    never = unread & (np.bincount(device, ~unread, groups * len(ids)) == 0)[device]
+    lines: dict[str, list[float | None]] = {}
     for name in (*ENERGIES, *LINES):
         amounts = rows[name].to_numpy()
         if name not in ("hardware_usd", "overhead_usd"):
             amounts = np.where(unread & ~never, 0.0, amounts)
-        usd = float((part * amounts).sum())
-        sums[name] = None if np.isnan(usd) else usd
+        lines[name] = [None if total != total else total for total in summed(part * amounts)]
+    there = part * rows["there_ratio"].to_numpy()
+    covered, whole = summed(there * rows["covered_ratio"].to_numpy()), summed(there)
+    estimated = summed(rows["is_estimated"].to_numpy(dtype="float64"))
     reasons = rows["reason"].to_numpy()
-    lacking = (reasons != "") & ((reasons != NO_ENERGY) | never)
-    found = set(zip(number[lacking].tolist(), reasons[lacking].tolist(), strict=True))
-    missing = sorted((_called(devices.loc[ids[i]]), str(reason)) for i, reason in found)
-    estimated = bool(rows["is_estimated"].any())
-    return Bill(
-        **sums,
-        covered_ratio=float((there * rows["covered_ratio"].to_numpy()).sum() / there.sum()) if there.sum() else 0.0,
-        quality=Quality.MISSING if missing else Quality.ESTIMATED if estimated else Quality.DERIVED,
-        missing=tuple(dict.fromkeys(missing)),
-    )
+    missing: list[set[tuple[str, str]]] = [set() for _ in range(groups)]
+    lacking = np.flatnonzero((reasons != "") & ((reasons != NO_ENERGY) | never))
+    for one, at, reason in set(zip(group[lacking].tolist(), number[lacking].tolist(), reasons[lacking], strict=True)):
+        missing[one].add((_called(devices.loc[ids[at]]), str(reason)))
+    return [
+        Bill(
+            **{name: every[one] for name, every in lines.items()},
+            covered_ratio=covered[one] / whole[one] if whole[one] else 0.0,
+            quality=Quality.MISSING if missing[one] else Quality.ESTIMATED if estimated[one] else Quality.DERIVED,
+            missing=tuple(sorted(missing[one])),
+        )
+        for one in range(groups)
+    ]
 
 
 def _called(device: pd.Series[Any]) -> str:

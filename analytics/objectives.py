@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analytics.formulas import objectives as formulas
 from analytics.formulas.objectives import NONE_SEEN, Between
@@ -19,7 +21,9 @@ _SEEN_AS = {
     Latency.TPOT: (Latency.TPOT, Latency.ITL),  # a server without the one may have the other
     Latency.E2E: (Latency.E2E,),
 }
-_COUNTERS = ["succeeded_requests_total", "failed_requests_total"]
+KINDS = [kind.value for seen in _SEEN_AS.values() for kind in seen]
+COUNTERS = ["succeeded_requests_total", "failed_requests_total"]
+Floats = NDArray[np.float64]
 _ANYTHING = Between(0.0, 1.0, None)
 
 
@@ -75,10 +79,21 @@ def objective_of(model: str, objectives: Sequence[Objective]) -> Objective | Non
 
 def kept(engine: Store, objective: Objective, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> Kept:
     """How deployments, taken together, kept an objective. Whatever bounds their histograms have adds up here."""
-    kinds = [kind.value for seen in _SEEN_AS.values() for kind in seen]
-    seen = queries.latency(engine, entity_ids, kinds, start_ms, end_ms)
-    counts = queries.increases(engine, "deployment", _COUNTERS, entity_ids, start_ms, end_ms)[_COUNTERS]
-    succeeded, errored = (float(total) for total in counts.sum())  # nothing where a server does not count them
+    seen = queries.latency(engine, entity_ids, KINDS, start_ms, end_ms, together=True)
+    counts = queries.increases(engine, "deployment", COUNTERS, entity_ids, start_ms, end_ms)
+    return kept_by(objective, seen, counts, (end_ms - start_ms) / 1000)
+
+
+def kept_by(objective: Objective, seen: pd.DataFrame, counts: pd.DataFrame, seconds: float) -> Kept:
+    """The same from what was read of these deployments.
+
+    Args:
+        objective: with its limits.
+        seen: histograms of ``KINDS`` of the whole window, as ``queries.latency`` gives them.
+        counts: increases of ``COUNTERS``, as ``queries.increases`` gives them.
+        seconds: length of the window.
+    """
+    succeeded, errored = (float(total) for total in counts[COUNTERS].sum())  # nothing where a server does not count
     promises = tuple(
         _promise(seen, Latency(kind), limit, objective.target_ratio, errored)
         for kind, limit in objective.limits_seconds.items()
@@ -89,22 +104,18 @@ def kept(engine: Store, objective: Objective, entity_ids: Sequence[int], start_m
         attained = formulas.of_all(each)
         of_requests = [one.observations for one in promises if one.of_requests]
         requests = (succeeded or max(of_requests, default=0.0)) + errored
-        rate = None if attained is None else attained.scaled(requests / ((end_ms - start_ms) / 1000))
+        rate = None if attained is None else attained.scaled(requests / seconds)
     return Kept(promises=promises, attained=attained, good_requests_per_second=rate)
 
 
 def _promise(seen: pd.DataFrame, kind: Latency, limit_seconds: float, target_ratio: float, errored: float) -> Promise:
-    histograms = {name: seen[seen["kind"] == name.value] for name in _SEEN_AS[kind]}
-    name = next((name for name, rows in histograms.items() if _observations(rows)), kind)
-    rows, errors = histograms[name], 0.0 if name is Latency.ITL else errored
+    histograms = {name: _together(seen[seen["kind"] == name.value]) for name in _SEEN_AS[kind]}
+    name = next((name for name, of_kind in histograms.items() if _observations(of_kind)), kind)
+    found, errors = histograms[name], 0.0 if name is Latency.ITL else errored
     within = sum(
-        (
-            formulas.within(limit_seconds, bounds, increments)
-            for bounds, increments in zip(rows["upper_bounds_seconds"], rows["increments"], strict=True)
-        ),
-        NONE_SEEN,
+        (formulas.within(limit_seconds, bounds, increments) for bounds, increments in found.items()), NONE_SEEN
     )
-    observations = _observations(rows)
+    observations = _observations(found)
     return Promise(
         kind=kind,
         seen=name,
@@ -116,8 +127,16 @@ def _promise(seen: pd.DataFrame, kind: Latency, limit_seconds: float, target_rat
     )
 
 
-def _observations(rows: pd.DataFrame) -> float:
-    return float(sum(increments.sum() for increments in rows["increments"]))
+def _together(rows: pd.DataFrame) -> dict[tuple[float, ...], Floats]:
+    """Increments of several deployments, by their bounds."""
+    sums: dict[tuple[float, ...], Floats] = {}
+    for bounds, increments in zip(rows["upper_bounds_seconds"], rows["increments"], strict=True):
+        sums[bounds] = sums[bounds] + increments if bounds in sums else increments
+    return sums
+
+
+def _observations(histograms: Mapping[tuple[float, ...], Floats]) -> float:
+    return float(sum(increments.sum() for increments in histograms.values()))
 
 
 def probed(probes: pd.DataFrame, limits_seconds: Mapping[str, float]) -> Probed:

@@ -11,26 +11,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analytics.efficiency import energy_samples, window_energy
+from analytics.efficiency import LABELS
 from analytics.formulas import energy as formulas
 from analytics.formulas.carbon import operational_grams
 from analytics.formulas.energy import Quality, worst
 from analytics.formulas.local_time import MS_PER_HOUR, local
-from analytics.formulas.sampling import usual_intervals
-from analytics.formulas.unknown import per
 from analytics.presence import stretches_there
 from analytics.prices import GridFactor, SiteFound, grid_factor, site_of
 from core.prices import Contract
 from core.settings import Settings
 from core.sites import matches
-from storage import queries
+from storage import meters, queries
 from storage.accounts import HELD_STATES
 from storage.engine import Store
+from storage.steps import means
 
 WATTS_PER_MEGAWATT = 1_000_000
 UNATTRIBUTED = "unattributed_joules"
 PORTIONS = (*(f"{state}_joules" for state in HELD_STATES), UNATTRIBUTED)
 """What the energy of an hour is divided into."""
+_ACCOUNTED = ["energy_joules", "energy_seconds", *PORTIONS[:-1]]
 
 
 def checked_energy(
@@ -52,45 +52,42 @@ def checked_energy(
         covered; counter_joules and sampled_joules as observed; counter_over_samples (of their mean powers; NaN where
         one is unknown) and is_doubtful (the counter is not believed).
     """
-    first_seen = queries.epoch_ms(queries.entities(engine, family).set_index("entity_id")["first_seen_at"])
-    samples = energy_samples(engine, family, entity_ids, start_ms, end_ms)
-    rows = [
-        (entity_id, *_checked(one, family, max(start_ms, int(first_seen[entity_id])), end_ms))
-        for entity_id, one in samples.groupby("entity_id", sort=True)
-    ]
-    numbers = ("energy_joules", "coverage_ratio", "mean_watts", "counter_joules", "sampled_joules")
-    kinds = {
-        "entity_id": "int64",
-        **dict.fromkeys((*numbers, "counter_over_samples"), "float64"),
-        "is_doubtful": "bool",
-    }
-    columns = ["entity_id", "energy_joules", "energy_label", "quality", *numbers[1:], "counter_over_samples"]
-    return pd.DataFrame(rows, columns=[*columns, "is_doubtful"]).astype(kinds)
-
-
-def _checked(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int) -> tuple[Any, ...]:
-    at_ms = queries.epoch_ms(samples["observed_at"]).to_numpy()
-    before = max(int(np.searchsorted(at_ms, start_ms)) - 1, 0)  # the step that leads into the window counts
-    inside = samples.iloc[before : int(np.searchsorted(at_ms, end_ms))]
-    at = at_ms[before : before + len(inside)] / 1000
-    totals, watts = (inside[name].to_numpy(dtype="float64") for name in ("energy_joules_total", "power_watts"))
-    counted = formulas.from_counter(at, totals)
-    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(usual_intervals(at)))
-    by_counter, by_samples = (None if one is None else per(one.joules, one.seconds) for one in (counted, sampled))
-    is_doubtful = not formulas.counter_is_sane(*(np.array([one], "float64") for one in (by_counter, by_samples)))[0]
-    if is_doubtful or by_counter is None:
-        inside = inside.assign(energy_joules_total=np.nan)
-    found = window_energy(inside, family, start_ms, end_ms)
-    return (
-        found.joules,
-        found.label,
-        found.quality.value,
-        found.coverage_ratio,
-        by_samples if is_doubtful or by_counter is None else by_counter,
-        None if by_counter is None or counted is None else counted.joules,
-        None if by_samples is None or sampled is None else sampled.joules,
-        per(by_counter, by_samples),
-        is_doubtful,
+    with engine.connect() as connection:
+        found = meters.read(connection, family, _ids(engine, family, entity_ids), start_ms, end_ms)
+    first_seen_at = queries.entities(engine, family).set_index("entity_id")["first_seen_at"]
+    first_seen = queries.epoch_ms(first_seen_at.reindex(found.entity_ids)).to_numpy()
+    window_seconds = (end_ms - np.maximum(first_seen, start_ms)) / 1000
+    counted_watts = found.counted_joules / found.counted_seconds
+    sampled_watts = found.sampled_joules / found.sampled_seconds
+    is_sane = formulas.counter_is_sane(counted_watts, sampled_watts)
+    by_counter = np.isfinite(counted_watts) & is_sane
+    observed, seconds, mean_watts = (
+        np.where(by_counter, *both)
+        for both in (
+            (found.counted_joules, found.sampled_joules),
+            (found.counted_seconds, found.sampled_seconds),
+            (counted_watts, sampled_watts),
+        )
+    )
+    joules, coverage, is_filled = formulas.stands_for(observed, seconds, found.interval_seconds, window_seconds)
+    is_unknown = np.isnan(joules)
+    return pd.DataFrame(
+        {
+            "entity_id": found.entity_ids,
+            "energy_joules": joules,
+            "energy_label": np.where(is_unknown, "missing", np.where(by_counter, *LABELS[family])),
+            "quality": np.select(
+                (is_unknown, is_filled, by_counter),
+                (Quality.MISSING.value, Quality.ESTIMATED.value, Quality.MEASURED.value),
+                Quality.DERIVED.value,
+            ),
+            "coverage_ratio": coverage,
+            "mean_watts": mean_watts,
+            "counter_joules": found.counted_joules,
+            "sampled_joules": found.sampled_joules,
+            "counter_over_samples": counted_watts / np.where(sampled_watts > 0, sampled_watts, np.nan),
+            "is_doubtful": ~is_sane,
+        }
     )
 
 
@@ -103,7 +100,7 @@ def hours_of(start_ms: int, end_ms: int) -> tuple[int, int]:
 def energy_by_hour(
     engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
 ) -> pd.DataFrame:
-    """Energy per device and hour, from accounts; a row for every hour from its first sign of life to its last.
+    """Energy of all devices together by hour, from accounts; a row for every hour in which one of them was there.
 
     Args:
         engine: the reader.
@@ -113,30 +110,51 @@ def energy_by_hour(
         end_ms: another, later.
 
     Returns:
-        entity_id, bucket_at, there_seconds, energy_seconds (that readings cover), energy_joules (NaN: unknown),
-        energy_source, and ``PORTIONS``, which add up to it; what lies in gaps, and all where states are not known,
-        is unattributed.
+        bucket_at, there_seconds (of all devices), energy_seconds (that readings cover), energy_joules (NaN: unknown),
+        and ``PORTIONS``, which add up to it; what lies in gaps, and all where states are not known, is unattributed.
     """
-    edges = list(range(start_ms, end_ms + 1, MS_PER_HOUR))
-    hours = queries.accounts(engine, family, entity_ids, edges)
-    every = _there(engine, family, entity_ids, edges)
-    kept = ["entity_id", "bucket_at", "energy_joules", "energy_seconds", "energy_source"]
-    states = [name for name in PORTIONS if name in hours]
-    found = every.merge(hours[[*kept, *states]], "left", ["entity_id", "bucket_at"])
-    known = found["energy_joules"].notna()
-    for name in PORTIONS[:-1]:
-        found[name] = (found[name].fillna(0.0) if name in states else 0.0 * found["energy_joules"]).where(known)
-    found[UNATTRIBUTED] = (found["energy_joules"] - found[list(PORTIONS[:-1])].sum(axis=1)).clip(lower=0.0)
-    return found.assign(energy_seconds=found["energy_seconds"].fillna(0.0))
+    edges = range(start_ms, end_ms + 1, MS_PER_HOUR)
+    ids = _ids(engine, family, entity_ids)
+    there = _there(engine, family, ids, edges).groupby("start_ms")["there_ms"].sum() / 1000
+    figures = dict(zip(_ACCOUNTED, meters.energy_by_hour(engine, ids, start_ms, end_ms), strict=True))
+    found = _by_state(pd.DataFrame(figures, index=list(edges)[:-1]).reindex(there.index))
+    at = _instants(found.index.to_numpy())
+    return found.assign(there_seconds=there).reset_index(drop=True).assign(bucket_at=at)
 
 
-def _there(engine: Store, family: str, entity_ids: Sequence[int] | None, edges_ms: Sequence[int]) -> pd.DataFrame:
-    """entity_id, bucket_at, there_seconds: the hours in which a device existed."""
+def energy_by_device(
+    engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
+) -> pd.DataFrame:
+    """The same of all hours together by device; a row for each that was there.
+
+    Returns:
+        entity_id and all columns of ``energy_by_hour`` but its first.
+    """
+    ids = _ids(engine, family, entity_ids)
+    there = _there(engine, family, ids, (start_ms, end_ms)).set_index("entity_id")["there_ms"] / 1000
+    sums = queries.accounts(engine, family, entity_ids, (start_ms, end_ms)).set_index("entity_id")
+    return _by_state(sums.reindex(there.index, columns=_ACCOUNTED)).assign(there_seconds=there).reset_index()
+
+
+def _by_state(sums: pd.DataFrame) -> pd.DataFrame:
+    """Sums of accounts with what is of no state; a state of which they say nothing has no part of what is known."""
+    known, states = sums["energy_joules"].notna(), list(PORTIONS[:-1])
+    parts = {name: sums[name].astype("float64").fillna(0.0).where(known) for name in states}
+    found = sums.assign(energy_seconds=sums["energy_seconds"].fillna(0.0), **parts)
+    found[UNATTRIBUTED] = (found["energy_joules"] - found[states].sum(axis=1)).clip(lower=0.0)
+    return found
+
+
+def _ids(engine: Store, family: str, entity_ids: Sequence[int] | None) -> list[int]:
+    """The entities of a family that are asked for."""
+    every = queries.entities(engine, family)["entity_id"]
+    return every.tolist() if entity_ids is None else every[every.isin(entity_ids)].tolist()
+
+
+def _there(engine: Store, family: str, ids: Sequence[int], edges_ms: Sequence[int]) -> pd.DataFrame:
+    """entity_id, start_ms, there_ms: the stretches between edges in which a device existed."""
     entities = queries.entities(engine, family).set_index("entity_id")
-    ids = entities.index if entity_ids is None else entities.index[entities.index.isin(entity_ids)]
-    found = stretches_there(entities, ids.tolist(), queries.accounted_until(engine), edges_ms)
-    at, seconds = _instants(found["start_ms"].to_numpy()), found["there_ms"] / 1000
-    return pd.DataFrame({"entity_id": found["entity_id"], "bucket_at": at, "there_seconds": seconds})
+    return stretches_there(entities, ids, queries.accounted_until(engine), edges_ms)
 
 
 def incomplete_hours(hours: pd.DataFrame, end_ms: int) -> pd.Series[float]:
@@ -156,33 +174,104 @@ def incomplete_hours(hours: pd.DataFrame, end_ms: int) -> pd.Series[float]:
     return covered[covered < formulas.ENOUGH_COVERAGE]
 
 
-def incomplete_steps(
-    power: pd.DataFrame, column: str, first_seen_at: pd.Series[Any], start_ms: int, end_ms: int, step_ms: int
-) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Power of groups over time (W), a row per group and a column per step; NaN where nobody reported.
+
+    ``reporting``: how many devices of each group did; ``devices``: those that reported in any step.
+    """
+
+    steps: pd.DatetimeIndex
+    watts: NDArray[np.float64]
+    reporting: NDArray[np.int64]
+    devices: frozenset[int]
+
+    def parts(self, names: Sequence[str], column: str) -> pd.DataFrame:
+        """What is known, as rows: ``bucket_at``, ``series`` (the group's name) and the power, in ``column``."""
+        step, group = np.nonzero(np.isfinite(self.watts.T))
+        series = pd.Series(np.asarray(names, dtype="object")[group], dtype="str")
+        return pd.DataFrame({"bucket_at": self.steps[step], "series": series, column: self.watts[group, step]})
+
+
+def course(
+    engine: Store,
+    family: str,
+    metric: str,
+    groups: Sequence[Sequence[int]],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> Course:
+    """Mean power of each step, summed over the devices of each group.
+
+    Of steps of whole UTC hours it is their energy by the accounts over the time that this covers; of shorter steps, and
+    where no account is made yet, the mean of the samples.
+
+    Args:
+        engine: the reader.
+        family: "accelerator", "cpu" or "host".
+        metric: of its power.
+        groups: entity ids; an entity is in one of them.
+        start_ms: window start.
+        end_ms: window end.
+        step_ms: of each step.
+    """
+    if not in_hours(start_ms, step_ms):
+        return _sampled(engine, family, metric, groups, start_ms, end_ms, step_ms)
+    ids = [entity_id for group in groups for entity_id in group]
+    until = queries.accounted_until(engine)
+    until_ms = min(max((until.get(entity_id, start_ms) for entity_id in ids), default=start_ms), end_ms)
+    accounted_ms = start_ms + max(until_ms - start_ms, 0) // step_ms * step_ms
+    watts, reporting = meters.mean_power(engine, groups, start_ms, accounted_ms, step_ms)
+    rest = _sampled(engine, family, metric, groups, accounted_ms, end_ms, step_ms)
+    return Course(
+        _steps(start_ms, end_ms, step_ms),
+        np.concatenate((watts, rest.watts), axis=1),
+        np.concatenate((reporting, rest.reporting), axis=1),
+        rest.devices | meters.metered(engine, ids, start_ms, accounted_ms),
+    )
+
+
+def in_hours(start_ms: int, step_ms: int) -> bool:
+    """Whether steps from an instant on are made of whole UTC hours, and thus of accounts."""
+    return start_ms % MS_PER_HOUR == step_ms % MS_PER_HOUR == 0
+
+
+def _sampled(
+    engine: Store,
+    family: str,
+    metric: str,
+    groups: Sequence[Sequence[int]],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> Course:
+    ids = np.array([entity_id for group in groups for entity_id in group], dtype="int64")
+    found = means(engine, family, metric, ids.tolist(), start_ms, end_ms, step_ms)
+    known = np.isfinite(found)
+    ends = np.cumsum([len(group) for group in groups])
+    rows = [slice(end - len(group), end) for group, end in zip(groups, ends, strict=True)]
+    reporting = np.array([known[group].sum(axis=0) for group in rows], "int64").reshape(len(groups), found.shape[1])
+    sums = np.array([np.nansum(found[group], axis=0) for group in rows]).reshape(reporting.shape)
+    devices = frozenset(ids[known.any(axis=1)].tolist())
+    steps = _steps(start_ms, end_ms, step_ms)
+    return Course(steps, np.where(reporting > 0, sums, np.nan), reporting, devices)
+
+
+def incomplete_steps(found: Course, first_seen_at: pd.Series[Any]) -> pd.DataFrame:
     """Steps in which fewer devices reported than were there, so that their sum is too low.
 
     Args:
-        power: entity_id, bucket_at and the column.
-        column: NaN where a device did not report.
+        found: of a window.
         first_seen_at: by entity_id; those without any value in the window are not waited for.
-        start_ms: window start.
-        end_ms: window end.
-        step_ms: from one ``bucket_at`` to the next.
 
     Returns:
         Indexed by ``bucket_at``: reporting and expected, numbers of devices.
     """
-    known = power.dropna(subset=[column])
-    steps = _steps(start_ms, end_ms, step_ms)
-    begun = np.sort(queries.epoch_ms(first_seen_at[known["entity_id"].unique()]).to_numpy())
-    found = pd.DataFrame(
-        {
-            "reporting": known.groupby("bucket_at")["entity_id"].nunique().reindex(steps, fill_value=0),
-            "expected": np.searchsorted(begun, np.arange(start_ms, end_ms, step_ms), side="right"),
-        },
-        index=steps,
-    )
-    return found[found["reporting"] < found["expected"]]
+    begun = np.sort(queries.epoch_ms(first_seen_at.loc[list(found.devices)]).to_numpy())
+    expected = np.searchsorted(begun, queries.epoch_ms(found.steps.to_series()).to_numpy(), side="right")
+    frame = pd.DataFrame({"reporting": found.reporting.sum(axis=0), "expected": expected}, index=found.steps)
+    return frame[frame["reporting"] < frame["expected"]]
 
 
 def _steps(start_ms: int, end_ms: int, step_ms: int) -> pd.DatetimeIndex:

@@ -34,7 +34,7 @@ from analytics.device_hours import IDLE_ID, DeviceHours
 from analytics.formulas.hosted import HostedTokens
 from analytics.formulas.local_time import Span
 from analytics.formulas.unknown import total
-from analytics.ledger import LINES, NO_ENERGY, Ledger, hourly_ledger
+from analytics.ledger import LINES, NO_ENERGY, Ledger, flat_edges, read_ledger
 from analytics.serving import are_gateways, asks
 from core.language import _
 from core.prices import Contract
@@ -81,7 +81,9 @@ def uses(
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     edges = sorted({*edges_ms, *map(whole_hour, prices.price_cuts(settings, start_ms, end_ms))})
     if priced is None:
-        priced = hourly_ledger(engine, settings, start_ms, end_ms)
+        cuts = flat_edges(settings, start_ms, end_ms) if any(map(_is_by_bill, settings.cost.contract)) else []
+        accounted = queries.accounted_until(engine)
+        priced = read_ledger(engine, settings, sorted({*edges, *cuts}), accounted, by_state=False)
     seen = _Seen.read(engine, priced)
     found = {}
     for contract in settings.cost.contract:
@@ -165,6 +167,10 @@ def _is_by_tokens(contract: Contract) -> bool:
     return contract.unit == "money" and bool(contract.models) and not contract.hosts
 
 
+def _is_by_bill(contract: Contract) -> bool:
+    return contract.unit == "money" and not _is_by_tokens(contract)
+
+
 def _deployments(contract: Contract, entities: pd.DataFrame) -> list[int]:
     """Deployments of its models; a gateway counts for models that no server behind it is seen to serve."""
     servers = entities[entities["family"] == "deployment"]
@@ -235,7 +241,7 @@ def _use(contract: Contract, settings: Settings, scope: _Scope, span: Span) -> U
             used = output
         case "money":
             used, reason = _money(contract, settings, scope, span)
-            estimated = not _is_by_tokens(contract) and bool(rows["is_estimated"].any())
+            estimated = _is_by_bill(contract) and bool(rows["is_estimated"].any())
     return Use(
         span=span,
         used=used,

@@ -114,11 +114,24 @@ def max_gap_seconds(interval_seconds: float | Floats) -> Floats:
     return longest
 
 
-def filled_joules(observed: Observed, window_seconds: float, assumed_watts: float | None = None) -> float:
-    """Observed energy plus the gap at an assumed power, by default the mean power observed (J)."""
-    if assumed_watts is None:
-        assumed_watts = observed.joules / observed.seconds
-    return observed.joules + assumed_watts * (window_seconds - observed.seconds)
+def stands_for(
+    joules: Floats, seconds: Floats, interval_seconds: Floats, window_seconds: Floats
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Energy of a window by what was observed of it: as it is, or filled where neither enough nor too little was seen.
+
+    Args:
+        joules: as observed; NaN is unknown.
+        seconds: that they cover.
+        interval_seconds: between samples: the newest may be one of these old.
+        window_seconds: of each.
+
+    Returns:
+        joules; the part of the window that was observed (0 to 1), 0 where nothing is known; whether they were filled.
+    """
+    coverage = np.nan_to_num(np.minimum((seconds + interval_seconds) / window_seconds, 1.0))
+    is_filled = (coverage >= LEAST_COVERAGE) & (coverage < ENOUGH_COVERAGE)
+    gap = np.where(is_filled, window_seconds - seconds, 0.0)
+    return joules + joules / seconds * gap, coverage, is_filled
 
 
 def facility_kwh(joules: float, pue_ratio: float | None) -> float:

@@ -27,27 +27,43 @@ def histogram_quantile(q: float, upper_bounds: ArrayLike, increments: ArrayLike)
         return math.nan
     if not 0 <= q <= 1:
         return math.copysign(math.inf, q)
+    return float(histogram_quantiles(q, upper_bounds, np.asarray(increments, dtype="float64")[None, :])[0])
+
+
+def histogram_quantiles(q: float, upper_bounds: ArrayLike, increments: Floats) -> Floats:
+    """``histogram_quantile`` of many histograms with the same bounds.
+
+    Args:
+        q: from 0 to 1.
+        upper_bounds: ascending, the last is +Inf.
+        increments: a histogram in each row.
+    """
     bounds = np.asarray(upper_bounds, dtype="float64")
-    cumulative = np.cumsum(np.maximum(np.asarray(increments, dtype="float64"), 0.0))
-    if len(bounds) < 2 or cumulative[-1] == 0:
-        return math.nan
-    rank = q * float(cumulative[-1])
-    bucket = int(np.searchsorted(cumulative[:-1], rank, side="left"))
-    if bucket == len(bounds) - 1:
-        return float(bounds[-2])
-    if bucket == 0 and bounds[0] <= 0:
-        return float(bounds[0])
-    start = float(bounds[bucket - 1]) if bucket else 0.0
-    below = float(cumulative[bucket - 1]) if bucket else 0.0
-    inside = float(cumulative[bucket]) - below
-    if inside == 0:  # only q = 0 over an empty first bucket
-        return math.nan
-    end = float(bounds[bucket])
-    return start + (end - start) * (rank - below) / inside
+    cumulative = np.cumsum(np.maximum(increments, 0.0), axis=1)
+    if len(bounds) < 2:
+        return np.full(len(cumulative), np.nan)
+    rank = q * cumulative[:, -1]
+    bucket = np.count_nonzero(cumulative[:, :-1] < rank[:, None], axis=1)
+    every = np.arange(len(bucket))
+    start = np.where(bucket > 0, bounds[bucket - 1], 0.0)
+    below = np.where(bucket > 0, cumulative[every, bucket - 1], 0.0)
+    inside = cumulative[every, bucket] - below
+    with np.errstate(invalid="ignore", divide="ignore"):  # nothing inside: only q = 0 over an empty first bucket
+        value: Floats = start + (bounds[bucket] - start) * (rank - below) / inside
+    value[bucket == len(bounds) - 1] = bounds[-2]
+    if bounds[0] <= 0:
+        value[bucket == 0] = bounds[0]
+    value[cumulative[:, -1] == 0] = np.nan
+    return value
 
 
 def in_last_bucket(q: float, increments: ArrayLike) -> bool:
     """Whether the quantile lies beyond the highest finite bound."""
-    counts = np.asarray(increments, dtype="float64")
-    total = counts.sum()
-    return bool(total > 0 and q * total > total - counts[-1])
+    return bool(in_last_buckets(q, np.asarray(increments, dtype="float64")[None, :])[0])
+
+
+def in_last_buckets(q: float, increments: Floats) -> NDArray[np.bool_]:
+    """The same of many histograms, one in each row."""
+    total = increments.sum(axis=1)
+    answer: NDArray[np.bool_] = (total > 0) & (q * total > total - increments[:, -1])
+    return answer

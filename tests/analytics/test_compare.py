@@ -14,9 +14,14 @@ from tests.analytics.test_costs import END_MS, HOST, RENTED, STEP_MS, accelerato
 from tests.conftest import START_MS, Store
 
 
+def seen(store: Store, the_settings: Settings) -> list[Point]:
+    costs = deployment_costs(store.reader, the_settings, START_MS, END_MS)
+    return points(store.reader, the_settings, costs, START_MS, END_MS)
+
+
 def compared(store: Store, the_settings: Settings, *readings: Reading) -> dict[str, Point]:
     store.write(*readings)
-    return {point.model: point for point in points(store.reader, the_settings, START_MS, END_MS)}
+    return {point.model: point for point in seen(store, the_settings)}
 
 
 def per_token(key: str, kind: Latency = Latency.TPOT) -> LatencySample:
@@ -170,5 +175,5 @@ def test_tokens_of_a_gateway_are_counted_where_they_are_made(store: Store):
     (cost,) = deployment_costs(store.reader, settings(RENTED), START_MS, END_MS)
     assert cost.model == "m"
     assert cost.hardware_usd == pytest.approx(2.0)  # no part of it falls to the gateway
-    assert [point.model for point in points(store.reader, settings(RENTED), START_MS, END_MS)] == ["m"]
+    assert [point.model for point in seen(store, settings(RENTED))] == ["m"]
     assert unjoined(store.reader, START_MS, END_MS)[0].empty

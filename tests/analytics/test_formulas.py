@@ -123,6 +123,16 @@ class TestQuantiles:
     def test_interpolated_inside_the_bucket(self, q: float, seconds: float):
         assert latency.histogram_quantile(q, self.bounds, self.increments) == near(seconds)
 
+    @given(st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=1, max_size=9), st.floats(0, 1))
+    def test_of_many_histograms_each_is_as_it_is_alone(self, counts: list[list[int]], q: float):
+        for bounds in ((0.5, 1.0, 2.0, math.inf), (-1.0, 0.0, 1.0, math.inf)):
+            many = latency.histogram_quantiles(q, bounds, np.array(counts, dtype="float64"))
+            assert many.tolist() == pytest.approx(
+                [latency.histogram_quantile(q, bounds, one) for one in counts], nan_ok=True
+            )
+        beyond = latency.in_last_buckets(q, np.array(counts, dtype="float64"))
+        assert beyond.tolist() == [latency.in_last_bucket(q, one) for one in counts]
+
     def test_beyond_the_last_bound_it_is_at_least(self):
         assert latency.in_last_bucket(0.999, self.increments)
         assert not latency.in_last_bucket(0.99, self.increments)
@@ -160,11 +170,15 @@ class TestEnergyFromPower:
         assert observed.joules == near(21_200)
         assert observed.seconds / 170 == near(0.294118)
 
-    def test_filled_with_the_mean_and_with_bounds(self):
-        observed = energy.Observed(21_200, 50)
-        assert energy.filled_joules(observed, 170) == near(72_080)
-        assert energy.filled_joules(observed, 170, 100) == near(33_200)
-        assert energy.filled_joules(observed, 170, 750) == near(111_200)
+    def test_what_is_neither_enough_nor_too_little_is_filled_with_the_mean(self):
+        seconds = np.array([40.0, 90, 160, np.nan])
+        joules, coverage, is_filled = energy.stands_for(
+            np.array([8_000.0, 18_000, 32_000, np.nan]), seconds, np.full(4, 10.0), np.full(4, 170.0)
+        )
+        assert joules[:3].tolist() == near([8_000, 34_000, 32_000])
+        assert np.isnan(joules[3])
+        assert coverage.tolist() == near([50 / 170, 100 / 170, 1.0, 0.0])
+        assert is_filled.tolist() == [False, True, False, False]
 
     def test_a_counter_bridges_the_gap(self):
         observed = energy.from_counter(np.array([0.0, 30, 150, 170]), np.array([0.0, 13_200, 90_000, 98_500]))

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import Connection
 
-from analytics.latency import quantiles
+from analytics.latency import FIGURES, quantiles_by
 from core.readings import DeploymentSample, Latency, LatencySample, Reading
 from core.settings import StorageSettings
-from storage import histograms, hourly
+from storage import histograms, hourly, queries
 from storage.upkeep import Upkeep
 from tests.conftest import Store
+from tests.quantiles import quantiles
 
 HOUR_MS = 3_600_000
 START_MS = 20_371 * 24 * HOUR_MS
@@ -134,13 +135,13 @@ def test_whole_hours_from_accounts_tell_what_blocks_tell(accounted: Store):
 
 def test_only_what_no_account_holds_is_read(accounted: Store, monkeypatch: pytest.MonkeyPatch):
     asked: set[tuple[int, int]] = set()
-    real = histograms.read
+    real = histograms.sums
 
-    def noted(connection: Connection, ids: list[int], kinds: list[str], begin_ms: int, end_ms: int):
+    def noted(connection: Connection, ids: list[int], kinds: list[str], begin_ms: int, end_ms: int, step_ms: int):
         asked.add((begin_ms, end_ms))
-        return real(connection, ids, kinds, begin_ms, end_ms)
+        return real(connection, ids, kinds, begin_ms, end_ms, step_ms)
 
-    monkeypatch.setattr(histograms, "read", noted)
+    monkeypatch.setattr(histograms, "sums", noted)
     with accounted.reader.connect() as connection:
         hourly.whole(connection, None, ["ttft"], START_MS, START_MS + 6 * HOUR_MS)
     assert asked == {
@@ -155,3 +156,58 @@ def test_late_data_is_not_missed(accounted: Store):
     accounted.write(seen("a", START_MS + HOUR_MS + 30_500, FINE, 7, 7, 7, 7))
     fast, slow = _both_ways(accounted, START_MS, START_MS + 6 * HOUR_MS)
     assert str(fast) == str(slow)
+
+
+def test_whole_days_are_read_by_their_sums(store: Store):
+    """Three days with a pause: hours before and after whole days, and days that began before the first sample."""
+    readings: list[Reading] = []
+    for tick in range(3 * 24 * 2):
+        if not 50 < tick < 60:
+            at_ms = START_MS + 5 * HOUR_MS + tick * 1_800_000
+            readings += [
+                DeploymentSample(key="a", observed_at_ms=at_ms, generation_tokens_total=float(tick)),
+                seen("a", at_ms, FINE, *(float((tick + n) % 7) for n in range(4)), seconds=tick / 3),
+            ]
+    store.write(*readings)
+    upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
+    now_ms = START_MS + 77 * HOUR_MS
+    upkeep.seal(now_ms)
+    upkeep.account(now_ms)
+    for start, end in itertools.combinations((-24, 0, 3, 5, 5.25, 24, 24.5, 47, 48, 70, 72, 73.5, 76, 96), 2):
+        fast, slow = _both_ways(store, START_MS + int(start * HOUR_MS), START_MS + int(end * HOUR_MS))
+        assert str(fast) == str(slow), (start, end)
+
+
+@pytest.mark.parametrize("step_ms", [60_000, 7 * 60_000, HOUR_MS, 7 * HOUR_MS])
+def test_steps_are_the_same_from_rows_and_from_blocks(accounted: Store, step_ms: int):
+    """Servers with other bounds in one step, one that changed them, and samples that came late or twice."""
+    accounted.write(seen("a", START_MS + 30_500, FINE, 7, 7, 7, 7))
+    frame = queries.latency(accounted.reader, None, ["ttft"], START_MS, START_MS + 6 * HOUR_MS, step_ms)
+    with accounted.reader.connect() as connection:
+        every = histograms.read(connection, None, ["ttft"], START_MS, START_MS + 6 * HOUR_MS)
+    expected: dict[tuple[int, int, int], list[float]] = {}
+    for one in every:
+        for at_ms, counts in zip(one.at_ms, one.increments.T, strict=True):
+            key = (one.entity_id, (int(at_ms) - START_MS) // step_ms, len(counts))
+            expected[key] = [a + b for a, b in zip(expected.get(key, [0.0] * len(counts)), counts, strict=True)]
+    steps = (queries.epoch_ms(frame["bucket_at"]) - START_MS) // step_ms
+    found = {
+        (entity_id, step, len(increments)): increments.tolist()
+        for entity_id, step, increments in zip(frame["entity_id"], steps, frame["increments"], strict=True)
+    }
+    assert found == expected
+    together = queries.latency(
+        accounted.reader, None, ["ttft"], START_MS, START_MS + 6 * HOUR_MS, step_ms, together=True
+    )
+    assert set(together["entity_id"]) == {0}
+    assert sum(counts.sum() for counts in together["increments"]) == sum(map(sum, expected.values()))
+    assert not together.duplicated(["bucket_at", "upper_bounds_seconds"]).any()
+
+
+def test_quantiles_of_each_deployment_are_as_it_has_them_alone(accounted: Store):
+    window = (START_MS, START_MS + 6 * HOUR_MS)
+    each = quantiles_by(queries.latency(accounted.reader, None, ["ttft", "e2e"], *window), ["entity_id", "kind"])
+    assert len(each) == 4
+    for row in each.to_dict("records"):
+        (alone,) = quantiles(accounted.reader, [row["entity_id"]], row["kind"], *window).to_dict("records")
+        assert str([row[name] for name in FIGURES]) == str([alone[name] for name in FIGURES])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 from analytics.formulas.energy import Quality
 from analytics.power import (
     PORTIONS,
+    Course,
     checked_energy,
     contracted_watts,
+    course,
+    energy_by_device,
     energy_by_hour,
     energy_by_site,
     hours_of,
@@ -66,11 +70,19 @@ def checked(store: Store, *readings: Reading, hours: float = 2.0) -> pd.Series:
     return frame.iloc[0]
 
 
-def by_hour(store: Store, *readings: Reading, family: str = "accelerator", hours: int = 2) -> pd.DataFrame:
+def accounted(store: Store, *readings: Reading, hours: float = 2) -> None:
     store.write(*readings)
     upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
     upkeep.account(BEGIN_MS + round((hours + 0.2) * HOUR_MS))
+
+
+def by_hour(store: Store, *readings: Reading, family: str = "accelerator", hours: int = 2) -> pd.DataFrame:
+    accounted(store, *readings, hours=hours)
     return energy_by_hour(store.reader, family, None, BEGIN_MS, BEGIN_MS + hours * HOUR_MS)
+
+
+def at(hour: int) -> pd.Timestamp:
+    return pd.Timestamp(BEGIN_MS + hour * HOUR_MS, unit="ms", tz="UTC")
 
 
 # --- the meters ---
@@ -134,20 +146,26 @@ def test_the_hours_of_a_window_are_whole_over_and_at_least_one(start: int, lengt
 def test_states_and_what_belongs_to_none_add_up_to_the_energy(store: Store):
     gap = [s for s in range(0, 7201, STEP_S) if not 1800 < s < 5400]
     hours = by_hour(store, *card("0", seconds=gap), *card("1", held=False, watts=70.0, counted=70.0))
+    assert hours["bucket_at"].tolist() == [at(0), at(1)]
+    assert hours["energy_joules"].tolist() == pytest.approx([570 * 3600] * 2)
     assert hours[list(PORTIONS)].sum(axis=1).tolist() == pytest.approx(hours["energy_joules"].tolist())
-    sums = hours.groupby("entity_id")[["energy_joules", *PORTIONS]].sum()
-    busy, free = sums.iloc[0], sums.iloc[1]
+    devices = energy_by_device(store.reader, "accelerator", None, BEGIN_MS, BEGIN_MS + 2 * HOUR_MS)
+    busy, free = devices.iloc[0], devices.iloc[1]
     assert busy["energy_joules"] == pytest.approx(500 * 7200)
     assert busy["active_joules"] == pytest.approx(500 * 3600, rel=0.01)
     assert busy["unattributed_joules"] == pytest.approx(500 * 3600, rel=0.01)  # the counter went on in the gap
     assert free["free_joules"] == pytest.approx(70 * 7200)
     assert free[["active_joules", "parked_joules", "unattributed_joules"]].tolist() == pytest.approx([0, 0, 0])
+    figures = ["there_seconds", "energy_seconds", "energy_joules", *PORTIONS]
+    assert devices[figures].sum().tolist() == pytest.approx(hours[figures].sum().tolist())
 
 
 def test_energy_that_nobody_reads_is_unknown_in_every_portion(store: Store):
     hours = by_hour(store, *card(watts=None, counted=None))
-    assert len(hours) == 2
-    assert hours[["energy_joules", *PORTIONS]].isna().all(axis=None)
+    devices = energy_by_device(store.reader, "accelerator", None, BEGIN_MS, BEGIN_MS + 2 * HOUR_MS)
+    assert (len(hours), len(devices)) == (2, 1)
+    for found in (hours, devices):
+        assert found[["energy_joules", *PORTIONS]].isna().all(axis=None)
     assert incomplete_hours(hours, BEGIN_MS + 2 * HOUR_MS).tolist() == [0.0, 0.0]
 
 
@@ -165,23 +183,65 @@ def test_an_hour_is_incomplete_by_the_time_that_devices_were_there(store: Store)
     half = range(0, 5401, STEP_S)
     hours = by_hour(store, *card("0"), *card("1", seconds=half, counted=None), hours=3)
     lacking = incomplete_hours(hours, BEGIN_MS + 3 * HOUR_MS)
-    assert lacking.index.tolist() == [pd.Timestamp(BEGIN_MS + n * HOUR_MS, unit="ms", tz="UTC") for n in (1, 2)]
+    assert lacking.index.tolist() == [at(1), at(2)]
     assert lacking.tolist() == [pytest.approx(0.75, abs=0.01), 0.0]  # three of four half hours; and nobody
 
 
 def test_an_hour_before_the_first_device_lacks_nothing(store: Store):
     hours = by_hour(store, *card(seconds=range(3600, 7201, STEP_S), first_seen_s=3600))
-    assert hours["bucket_at"].tolist() == [pd.Timestamp(BEGIN_MS + HOUR_MS, unit="ms", tz="UTC")]
+    assert hours["bucket_at"].tolist() == [at(1)]
     assert incomplete_hours(hours, BEGIN_MS + 2 * HOUR_MS).empty
 
 
+# --- power over time ---
+
+
 def test_a_step_is_incomplete_while_a_device_that_was_there_is_silent():
-    at = pd.to_datetime([BEGIN_MS, BEGIN_MS + 1000, BEGIN_MS + 3000, BEGIN_MS + 2000], unit="ms", utc=True)
-    power = pd.DataFrame({"entity_id": [1, 1, 1, 2], "bucket_at": at, "power_watts": [5.0, float("nan"), 5.0, 5.0]})
-    first = pd.Series(pd.to_datetime([BEGIN_MS, BEGIN_MS + 2000, BEGIN_MS], unit="ms", utc=True), index=[1, 2, 3])
-    found = incomplete_steps(power, "power_watts", first, BEGIN_MS, BEGIN_MS + 4000, 1000)
+    seen = pd.to_datetime([BEGIN_MS, BEGIN_MS + 2000, BEGIN_MS], unit="ms", utc=True)
+    steps = pd.DatetimeIndex(pd.to_datetime([BEGIN_MS + s * 1000 for s in range(4)], unit="ms", utc=True))
+    course = Course(steps, np.full((1, 4), 5.0), np.array([[1, 0, 1, 1]]), frozenset((1, 2)))
+    found = incomplete_steps(course, pd.Series(seen, index=[1, 2, 3]))
     seconds = ((queries.epoch_ms(found.index.to_series()) - BEGIN_MS) // 1000).tolist()
     assert list(zip(seconds, found["reporting"], found["expected"], strict=True)) == [(1, 0, 1), (2, 1, 2), (3, 1, 2)]
+
+
+def power_of(store: Store, hours: int, step_ms: int) -> Course:
+    ids = queries.entities(store.reader, "accelerator").set_index("key")["entity_id"]
+    groups = [[int(ids["0"]), int(ids["1"])], [int(ids["2"])]]
+    window = (BEGIN_MS, BEGIN_MS + hours * HOUR_MS, step_ms)
+    return course(store.reader, "accelerator", "power_watts", groups, *window)
+
+
+def three() -> list[Reading]:
+    late = range(3600, 7201, STEP_S)
+    return [*card("0"), *card("1", seconds=late, watts=70.0, counted=70.0), *card("2", watts=None, counted=None)]
+
+
+def test_power_of_short_steps_is_the_mean_of_samples_summed_by_group(store: Store):
+    store.write(*three())
+    found = power_of(store, 2, HOUR_MS // 2)
+    assert found.watts[0].tolist() == pytest.approx([500, 500, 570, 570])
+    assert np.isnan(found.watts[1]).all()
+    assert found.reporting.tolist() == [[1, 1, 2, 2], [0, 0, 0, 0]]
+    assert len(found.devices) == 2
+    rows = found.parts(["both", "silent"], "power_watts")
+    assert rows["series"].unique().tolist() == ["both"]
+    assert rows["power_watts"].tolist() == pytest.approx([500, 500, 570, 570])
+
+
+@pytest.mark.parametrize("hours_accounted", [0.5, 1, 2])
+def test_power_of_hours_is_that_of_the_accounts_and_of_samples_until_there_are_some(store: Store, hours_accounted):
+    accounted(store, *three(), hours=hours_accounted)
+    found = power_of(store, 2, HOUR_MS)
+    assert found.watts[0].tolist() == pytest.approx([500, 570], rel=0.01)
+    assert np.isnan(found.watts[1]).all()
+    assert found.reporting.tolist() == [[1, 2], [0, 0]]
+    assert len(found.devices) == 2
+
+
+def test_power_of_steps_of_several_hours_is_the_mean_of_those(store: Store):
+    accounted(store, *three())
+    assert power_of(store, 2, 2 * HOUR_MS).watts[0].tolist() == pytest.approx([535], rel=0.01)
 
 
 # --- sites ---

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from analytics.commitments import days
 from analytics.formulas.local_time import Span
-from analytics.latency import quantiles
 from analytics.weekly.against import is_clear, usual_change
 from analytics.weekly.history import daily
 from analytics.weekly.latency import p95
@@ -18,6 +17,7 @@ from core.settings import Settings
 from storage import queries
 from tests.analytics.weeks import HOUR_MS, MONDAY_MS, OWNED, SITE, account, fleet, settings
 from tests.conftest import Store
+from tests.quantiles import quantiles
 
 
 def span_and_hours(the_settings: Settings, hours: int) -> tuple[Span, Span]:

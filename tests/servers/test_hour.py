@@ -13,11 +13,11 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Engine
 
-from analytics import latency
 from analytics.formulas.latency import LEAST_FOR_P99
 from storage import queries
 from storage.engine import reader_engine
 from tests.fixtures.metrics_server import MetricsServer
+from tests.quantiles import quantiles
 from tests.servers.hour import Hour, Page
 from tests.servers.record import RECORDED
 from tests.servers.replay import replay
@@ -96,7 +96,7 @@ def test_two_hundred_windows_are_what_a_walk_over_the_pages_finds(hour: Hour, wa
 def _compare_latencies(walk: Walk, stored: Engine, window: Window, kind: str) -> None:
     buckets = walk.buckets(kind)
     bounds, cumulative = [series.bound for series in buckets], [series.increase(window) for series in buckets]
-    frame = latency.quantiles(stored, None, kind, window.start_ms, window.end_ms)
+    frame = quantiles(stored, None, kind, window.start_ms, window.end_ms)
     if frame.empty or not frame["observations"][0]:
         assert cumulative[-1] == 0, (window, kind)
         return

@@ -26,10 +26,10 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Engine
 
-from analytics import latency
 from analytics.formulas.latency import LEAST_FOR_P99
 from storage.engine import reader_engine
 from tests.fixtures.metrics_server import MetricsServer
+from tests.quantiles import quantiles
 from tests.servers.hour import Hour, Page
 from tests.servers.prometheus import PROGRAM, Prometheus, prometheus
 from tests.servers.record import RECORDED
@@ -172,7 +172,7 @@ def test_quantiles_of_two_hundred_windows(replayed: Replayed) -> None:
     compared = 0
     for window in windows_from_a_page(replayed.hour):
         for kind, name in HISTOGRAMS.items():
-            frame = latency.quantiles(replayed.vatio, None, kind, window.start_ms + 1, window.end_ms + 1)
+            frame = quantiles(replayed.vatio, None, kind, window.start_ms + 1, window.end_ms + 1)
             row = frame.iloc[0].to_dict() if len(frame) else {}
             stretched = f"sum by (le) ({over(name + '_bucket', window)})"
             for q in QUANTILES:
