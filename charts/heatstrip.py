@@ -7,6 +7,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant, scale_for, value_scale
+from charts.narrow import narrow
 from core.language import _, say
 
 SEEN, UNKNOWN, MISSING = _("seen"), _("not reported"), _("no sample")
@@ -43,8 +44,8 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
     """The picture of ``grid``: colour for what was seen, grey for what is not reported, hatched for no sample."""
     scale = scale_for(column, cells[column], title=title)
     at = span.wall(cells["bucket_at"])
-    drawn = cells.assign(at=at, end=at + step_ms, middle=at + step_ms / 2, value=cells[column] / scale.factor)
-    drawn = drawn[["at", "end", "middle", "series", "value", "state"]].assign(said=cells["state"].map(say))
+    drawn = cells.assign(at=at, value=cells[column] / scale.factor, said=cells["state"].map(say))
+    drawn = narrow(drawn[["at", "series", "value", "state", "said"]])
     order = list(dict.fromkeys(cells["series"]))
     rows = alt.Y(
         "series:N",
@@ -58,7 +59,8 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
         alt.Tooltip("value:Q", title=scale.title, format=scale.format),
         alt.Tooltip("said:N", title=say("state")),
     ]
-    base = alt.Chart(drawn).encode(x=span.axis(), x2="end:Q", y=rows, tooltip=tooltip)
+    placed = alt.Chart(drawn).transform_calculate(end=f"datum.at + {step_ms}", middle=f"datum.at + {step_ms / 2}")
+    base = placed.encode(x=span.axis(), x2="end:Q", y=rows, tooltip=tooltip)
     color = alt.Color(
         "value:Q",
         scale=value_scale(column, scale),
@@ -67,8 +69,7 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
     seen = base.transform_filter(f"datum.state === '{SEEN}'").mark_rect(clip=True).encode(color=color)
     absent = base.transform_filter(f"datum.state !== '{SEEN}'").mark_rect(color=theme.MISSING, opacity=0.25, clip=True)
     hatched = (
-        alt.Chart(drawn)
-        .transform_filter(f"datum.state === '{MISSING}'")
+        placed.transform_filter(f"datum.state === '{MISSING}'")
         .mark_point(shape=_STROKE, size=60, stroke=theme.MISSING, strokeWidth=1.2, filled=False, clip=True)
         .encode(x=span.axis("middle"), y=rows, tooltip=tooltip)
     )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from charts.narrow import narrow
 from charts.timeseries import room, stack
 from core.language import _, say, spoken
 from core.units import JOULES_PER_KWH
@@ -91,8 +92,8 @@ def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt
     most_kwh = parts.groupby("bucket_at")["joules"].sum().max() / JOULES_PER_KWH
     factor, unit = (KWH_PER_MWH, _("MWh")) if most_kwh >= KWH_PER_MWH else (1, _("kWh"))
     parts = parts.assign(value=parts["joules"] / JOULES_PER_KWH / factor, at=span.wall(parts["bucket_at"]))
-    parts = parts.assign(top=parts.groupby("bucket_at")["value"].cumsum(), end=parts["at"] + _BAR * _HOUR_MS)
-    drawn = parts.assign(bottom=parts["top"] - parts["value"])[["at", "end", "state", "bottom", "top", "value"]]
+    parts = parts.assign(top=parts.groupby("bucket_at")["value"].cumsum())
+    drawn = parts[["at", "state", "top", "value"]]
     drawn = drawn[drawn["value"] > 0]
     lost = drawn["state"] == UNATTRIBUTED
     layers = [_unseen(unseen, span, _HOUR_MS), _bars(drawn[~lost], span, unit, STATES)]
@@ -113,7 +114,8 @@ def _bars(
     title = say("energy") + f" ({say(unit)})"
     scale = alt.Scale(domain=said) if colours is None else alt.Scale(domain=said, range=list(colours))
     bars: alt.Chart = (
-        alt.Chart(drawn.assign(state=drawn["state"].map(say)))
+        alt.Chart(narrow(drawn.assign(state=drawn["state"].map(say))))
+        .transform_calculate(end=f"datum.at + {_BAR * _HOUR_MS}", bottom="datum.top - datum.value")
         .mark_rect()
         .encode(
             x=span.axis(),

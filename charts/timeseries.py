@@ -8,6 +8,7 @@ import pandas as pd
 from charts import theme
 from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_scale
 from charts.marks import dotted
+from charts.narrow import narrow
 from core.language import _, say
 
 
@@ -40,7 +41,8 @@ def over_time(
     scale = scale_for(column, _all(frame[column], before, column), limit=limit, title=title)
     drawn = _drawn(broken_at_gaps(frame, [column], series, span), span).assign(
         value=lambda rows: rows[column] / scale.factor, series=lambda rows: rows[series]
-    )[["at", "series", "value"]]
+    )
+    drawn = narrow(drawn[["at", "series", "value"]])
     y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
     base = alt.Chart(drawn).encode(
         x=span.axis(),
@@ -75,7 +77,8 @@ def band(
         value=lambda rows: rows[column] / scale.factor,
         low=lambda rows: rows[low] / scale.factor,
         high=lambda rows: rows[high] / scale.factor,
-    )[["at", "value", "low", "high"]]
+    )
+    drawn = narrow(drawn[["at", "value", "low", "high"]])
     tooltip = [instant(), *(_number(name, say(words), scale) for name, words in _BAND_WORDS.items())]
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
     base = alt.Chart(drawn).encode(x=span.axis(), tooltip=tooltip)
@@ -167,13 +170,13 @@ def stack(
             "bucket_at": known["bucket_at"],
             "series": known[series],
             "top": top / scale.factor,
-            "bottom": (top - known[column]) / scale.factor,
             "value": known[column] / scale.factor,
         }
     )
-    drawn = _drawn(_as_steps(parts, span, step_ms), span)[["at", "series", "value", "bottom", "top"]]
+    drawn = narrow(_drawn(_as_steps(parts, span, step_ms), span)[["at", "series", "value", "top"]])
     area: alt.Chart = (
         alt.Chart(drawn)
+        .transform_calculate(bottom="isValid(datum.top) ? datum.top - datum.value : null")  # also where a run breaks
         .mark_area(interpolate="step-after", opacity=1)
         .encode(
             x=span.axis(),
@@ -198,7 +201,7 @@ def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:
     following = parts.groupby("series")["bucket_at"].shift(-1)
     last = parts[~(following - parts["bucket_at"] <= step)]
     ends = last.assign(bucket_at=last["bucket_at"] + step)
-    breaks = ends.assign(bucket_at=ends["bucket_at"] + _HAIR, top=float("nan"), bottom=float("nan"), value=float("nan"))
+    breaks = ends.assign(bucket_at=ends["bucket_at"] + _HAIR, top=float("nan"), value=float("nan"))
     return pd.concat([parts, ends, breaks]).sort_values(["series", "bucket_at"], ignore_index=True)
 
 

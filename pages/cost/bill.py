@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from analytics.device_hours import IDLE_ID
-from analytics.ledger import LINES, Bill, Ledger, bill, bills, deployment_bills
+from analytics.formulas.local_time import Span
+from analytics.ledger import LINES, Bill
 from charts.bill import stacked
 from core.language import _, say, spoken
 from pages.cost import missing
@@ -46,9 +47,8 @@ def whole_bill(shown: Window) -> None:
     if shown.hours is None:
         missing.hours(shown, say("A bill is made of whole hours."))
         return
-    of = loaders.ledger(*shown.hours)
-    whole = bill(of)
-    if of.rows.empty:
+    whole = loaders.bill(*shown.hours)
+    if whole is None:
         no_data(say("No device was there in this window."))
         return
     _said(whole, shown)
@@ -60,14 +60,13 @@ def whole_bill(shown: Window) -> None:
         format_func=lambda key: say(_KEYS[key]),
         key="bill-by",
     )
-    groups = _groups(of, key)
-    frame, money = listed(groups), shown.money
+    frame, money = listed(_groups(shown.hours, key)), shown.money
     top = frame.head(MOST_BARS).assign(**{line: money.column(frame[line].head(MOST_BARS)) for line in LINES})
     picture(
         say("Who pays for what"),
         stacked(top, money.currency) if frame[list(LINES)].notna().to_numpy().any() else None,
         key="bill-lines",
-        note=f"{say(whole.quality.value)} · {_dearest(len(top), len(frame))}",
+        note=f"{say(whole.quality.value)} · {dearest(len(top), len(frame))}",
         why=say("no line has a price"),
     )
     converted = money.frame(frame)
@@ -75,7 +74,8 @@ def whole_bill(shown: Window) -> None:
     table(converted, shown.view, key="bill", titles=titles, columns=_columns(converted, money), said=("label",))
 
 
-def _dearest(some: int, every: int) -> str:
+def dearest(some: int, every: int) -> str:
+    """That only some are drawn, and which."""
     return say("{some} of {all}, dearest first", some=spoken().number(some), all=spoken().number(every))
 
 
@@ -97,14 +97,14 @@ def _said(whole: Bill, shown: Window) -> None:
         st.caption(say("and {number} more", number=spoken().number(len(whole.missing) - MOST_BARS)))
 
 
-def _groups(of: Ledger, key: str) -> Mapping[str, Bill]:
+def _groups(hours: Span, key: str) -> Mapping[str, Bill]:
     if key != "deployment":
-        return bills(of, key)  # type: ignore[arg-type]  # one of Key
+        return loaders.bills(*hours, key)  # type: ignore[arg-type]  # one of Key
     known = loaders.entities("deployment").set_index("entity_id")["labels"]
     names = {
         int(str(i)): f"{labels.get('model') or say('unknown')} @ {labels.get('url', '')}" for i, labels in known.items()
     }
-    return {say(NOBODY) if i == IDLE_ID else names[i]: one for i, one in deployment_bills(of).items()}
+    return {say(NOBODY) if i == IDLE_ID else names[i]: one for i, one in loaders.deployment_bills(*hours).items()}
 
 
 def listed(groups: Mapping[str, Bill]) -> pd.DataFrame:

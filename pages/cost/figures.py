@@ -9,10 +9,10 @@ from analytics.costs import CostFigures, DeploymentCost, Term
 from analytics.formulas.cost import SMALL_SAMPLE_TOKENS
 from analytics.formulas.energy import ENOUGH_COVERAGE, Quality, worst
 from analytics.prices import NO_RATE
-from core.language import _, say, spoken
+from core.language import _, count, say, spoken
 from core.texts import significant
 from core.units import Unit, show, unit_of
-from pages.cost.window import Window
+from pages.cost.window import MOST_EXPLAINED, Window
 from pages.shared import words
 from pages.shared.explained import Explained
 from pages.shared.figures import Basis, Figure
@@ -91,18 +91,17 @@ def sentence(total: Total, shown: Window) -> str:
 
 
 def of_total(total: Total, costs: Sequence[DeploymentCost], shown: Window, weight: float) -> list[Explained]:
-    """Figures over all deployments; their terms are the deployments."""
-    return _figures(total, costs, list(dict.fromkeys(term for cost in costs for term in cost.terms)), shown, weight)
+    """Figures over all deployments; their terms are those, the dearest ones of very many."""
+    return _figures(total, costs, shown, weight)
 
 
 def of_deployment(cost: DeploymentCost, shown: Window, weight: float) -> list[Explained]:
     """Figures of one deployment; their terms are its devices, hours and prices."""
-    return _figures(cost, [cost], list(cost.terms), shown, weight)
+    return _figures(cost, [cost], shown, weight)
 
 
-def _figures(
-    of: CostFigures, costs: Sequence[DeploymentCost], cost_terms: list[Term], shown: Window, weight: float
-) -> list[Explained]:
+def _figures(of: CostFigures, every: Sequence[DeploymentCost], shown: Window, weight: float) -> list[Explained]:
+    costs, others = every[:MOST_EXPLAINED], _others(len(every) - MOST_EXPLAINED)
     money = [
         Term(
             say("{model}: cost", model=cost.model),
@@ -110,13 +109,16 @@ def _figures(
             say(cost.label.value),
         )
         for cost in costs
-    ]
+    ] + others
     output, prompt, requests = (
         [
-            Term(say(name, model=cost.model), _count(counted), say("server's counter"))
-            for cost, counted in zip(costs, every, strict=True)
+            *(
+                Term(say(name, model=cost.model), _count(counted), say("server's counter"))
+                for cost, counted in zip(costs, counts, strict=True)
+            ),
+            *others,
         ]
-        for name, every in (
+        for name, counts in (
             (_("{model}: output tokens"), [cost.output_tokens for cost in costs]),
             (_("{model}: prompt tokens"), [cost.prompt_tokens for cost in costs]),
             (_("{model}: completed requests"), [cost.charged_requests for cost in costs]),
@@ -129,7 +131,7 @@ def _figures(
             say(cost.energy_label),
         )
         for cost in costs
-    ]
+    ] + others
     priced, pair = {"currency": shown.money.currency}, of.unit_prices(weight)
     weighed = Term(say("w, output over input"), significant(weight), "settings: cost.output_weight_ratio")
     pair_text = cost_reason(of.reason)
@@ -157,7 +159,7 @@ def _figures(
         Explained(
             figure.priced(say("Cost"), of.total_usd),
             SAMPLES_FORMULA if shown.hours is None else BILL_FORMULA,
-            [*_lines(of, shown), *cost_terms],
+            [*_lines(of, shown), *shown.terms(costs), *others],
         ),
         Explained(
             figure.priced(say("{currency} per completed request", **priced), of.usd_per_request),
@@ -178,6 +180,14 @@ def _figures(
         Explained(figure.counted(say("Output tokens"), of.output_tokens), TOKENS_FORMULA, output),
         Explained(figure.counted(say("Prompt tokens"), of.prompt_tokens), TOKENS_FORMULA, prompt),
     ]
+
+
+def _others(left: int) -> list[Term]:
+    """Stands for deployments whose terms are not listed."""
+    if left <= 0:
+        return []
+    what = count("{number} more deployment", "{number} more deployments", left)
+    return [Term(what, "", say("to be picked in the table of deployments"))]
 
 
 class _Figures:

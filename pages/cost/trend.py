@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import altair as alt
@@ -16,7 +17,8 @@ from charts.bill import marked
 from charts.timeseries import over_time
 from core.language import say
 from pages.cost import missing
-from pages.cost.window import Window
+from pages.cost.bill import dearest
+from pages.cost.window import MOST_EXPLAINED, Window
 from pages.shared import loaders
 from pages.shared.pictures import picture
 from pages.shared.store import settings
@@ -27,7 +29,7 @@ STEPS_HOURS = (1, 3, 6, 12, 24)
 
 
 def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
-    """Draw the section: one line per deployment that is shown; at least a day, so that there is a course to see."""
+    """Draw the section: a line for each of the dearest deployments; at least a day, so that there is a course."""
     if shown.hours is None:
         st.markdown(f"##### {say('Over time')}")
         missing.hours(shown, say("Prices over time are those of whole hours."))
@@ -37,15 +39,15 @@ def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
     hours = (end_ms - start_ms) // MS_PER_HOUR
     step = next((step for step in STEPS_HOURS if hours / step <= MOST_STEPS), STEPS_HOURS[-1])
     frame = loaders.hourly_trend(start_ms, end_ms, step)
-    names = {cost.deployment_id: (cost.model.rpartition("/")[2], cost.server.rpartition("/")[2]) for cost in costs}
-    frame = frame[frame["deployment_id"].isin(names)].copy()
-    frame["series"] = [_name(names, number) for number in frame["deployment_id"]]
+    names = _names(costs[:MOST_EXPLAINED])
+    frame = frame.assign(series=frame["deployment_id"].map(names)).dropna(subset=["series"])
     span = Span(start_ms, end_ms, round(1.5 * step * MS_PER_HOUR), shown.view.zone)
     cuts = price_cuts(settings(), start_ms, end_ms)
     changes = pd.DataFrame({"at": pd.to_datetime(pd.Series(cuts, dtype="int64"), unit="ms", utc=True)})
     changes["what"] = say("a price or exchange rate")
     notes = [say("derived"), say("{step} h steps of the bill, the last {hours} h", step=str(step), hours=str(hours))]
     notes += [say("dashed: prices changed ({number})", number=str(len(cuts)))] if cuts else []
+    notes += [dearest(len(names), len(costs))] if len(names) < len(costs) else []
     money, (left, right) = shown.money, st.columns(2)
     column = money.name("cost_usd")
     priced = frame.assign(**{column: money.column(frame["usd_per_million_output_tokens"])}).dropna(subset=[column])
@@ -73,8 +75,9 @@ def _drawn(known: pd.DataFrame, column: str, title: str, changes: pd.DataFrame, 
     return None if known.empty else marked(over_time(known, column, span, title=title), changes, span)
 
 
-def _name(names: dict[int, tuple[str, str]], number: int) -> str:
-    """The model alone, with its server where a model runs twice."""
-    model, server = names[number]
-    twice = sum(other == model for other, _ in names.values()) > 1
-    return f"{model} @ {server}" if twice else model
+def _names(costs: Sequence[DeploymentCost]) -> dict[int, str]:
+    """A model, with its server where a model runs twice."""
+    models = {cost.deployment_id: cost.model.rpartition("/")[2] for cost in costs}
+    number = Counter(models.values())
+    servers = {cost.deployment_id: cost.server.rpartition("/")[2] for cost in costs}
+    return {i: f"{model} @ {servers[i]}" if number[model] > 1 else model for i, model in models.items()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analytics.costs import DeploymentCost, priced_hours
+from analytics.costs import DeploymentCost, Term, priced_hours
 from analytics.formulas.local_time import Span
 from core.language import count
 from pages.shared import loaders, words
@@ -14,6 +15,8 @@ from pages.shared.filters import View
 from pages.shared.money import Money, money
 
 HOURS_PER_DAY = 24
+MOST_EXPLAINED = 12
+"""Deployments that a page about all of them tells of one by one, the dearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +42,17 @@ class Window:
     def costs(self) -> list[DeploymentCost]:
         """Of every deployment in it, filtered as the page is."""
         known = {int(i) for i in self.view.keep(loaders.entities("deployment"))["entity_id"]}
-        every = (
-            loaders.deployment_costs(self.view.start_ms, self.view.end_ms)
-            if self.hours is None
-            else loaders.hourly_costs(*self.hours)
-        )
+        every = loaders.deployment_costs(self.view.start_ms, self.view.end_ms)
         return [cost for cost in every if cost.deployment_id in known]
+
+    def terms(self, costs: Sequence[DeploymentCost]) -> list[Term]:
+        """What some of them were made from."""
+        if self.hours is None:
+            return list(dict.fromkeys(term for cost in costs for term in cost.terms))
+        ids = tuple(cost.deployment_id for cost in costs)
+        explained = tuple(cost.deployment_id for cost in self.costs()[:MOST_EXPLAINED])
+        found = loaders.hourly_terms(*self.hours, explained if {*ids} <= {*explained} else ids)  # mostly asked already
+        return list(dict.fromkeys(term for number in ids for term in found[number]))
 
 
 def window(view: View) -> Window:

@@ -12,11 +12,11 @@ from charts.power import largest
 from charts.timeseries import stacked
 from core.language import _, say
 from core.units import JOULES_PER_KWH
-from pages.energy.subject import Subject
-from pages.shared import loaders, things
+from pages.energy.subject import Subject, basis
+from pages.shared import loaders
 from pages.shared.columns import number
 from pages.shared.filters import View
-from pages.shared.marks import happened
+from pages.shared.marks import Marks
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.tables import table
@@ -25,12 +25,12 @@ HELP = _("Other meters. Nodes contain accelerators and CPU packages: nothing her
 _TITLES = {"coverage_ratio": _("observed"), "scope": _("scope")}
 
 
-def beside(subjects: Sequence[Subject], view: View) -> None:
+def beside(subjects: Sequence[Subject], view: View, marks: Marks | None) -> None:
     """Each scope over time by host, and a table of all."""
     st.markdown("##### " + say("Other scopes"), help=say(HELP))
     for column, subject in zip(st.columns(len(subjects)), subjects, strict=True):
         with column:
-            _over_time(subject, view)
+            _over_time(subject, view, marks)
     rows = pd.concat([_rows(subject, view) for subject in subjects], ignore_index=True)
     columns = {
         "energy_kwh": number(say("Energy of whole hours (kWh)"), 3),
@@ -39,15 +39,14 @@ def beside(subjects: Sequence[Subject], view: View) -> None:
     table(rows, view, key="energy-beside", titles=_TITLES, columns=columns)
 
 
-def _over_time(subject: Subject, view: View) -> None:
-    power = subject.power(view)
-    parts = things.summed(things.named(power, subject.frame, "host"), subject.metric).dropna()
+def _over_time(subject: Subject, view: View, marks: Marks | None) -> None:
+    parts, _course = subject.power(view, "host")
     chart = None
     if len(parts):
         drawn = largest(parts, subject.metric)
         chart = stacked(drawn, subject.metric, view.span, view.step_ms, title=say("power"))
     why, remedy = reasons(subject.sources, view)
-    note = " · ".join((say("measured"), view.resolution, subject.scope))
+    note = " · ".join((*basis(view), subject.scope))
     picture(
         say("Power of {things} by {group}", things=subject.what, group=say("host")),
         chart,
@@ -55,15 +54,14 @@ def _over_time(subject: Subject, view: View) -> None:
         note=note,
         why=why or say("no meter that the kernel shows"),
         remedy=remedy,
-        marks=happened(view),
+        marks=marks,
     )
 
 
 def _rows(subject: Subject, view: View) -> pd.DataFrame:
     """A row per thing: power now, and energy by its accounts."""
-    hours = loaders.energy_by_hour(subject.family, subject.ids, *hours_of(view.start_ms, view.end_ms))
-    sums = hours.groupby("entity_id")[["energy_joules", "energy_seconds", "there_seconds"]].sum(min_count=1)
-    sums = sums.reindex(subject.frame["entity_id"]).reset_index(drop=True)
+    found = loaders.energy_by_device(subject.family, subject.ids, *hours_of(view.start_ms, view.end_ms))
+    sums = found.set_index("entity_id").reindex(subject.frame["entity_id"]).reset_index(drop=True)
     return pd.DataFrame(
         {
             "name": subject.frame["name"].to_numpy(),

@@ -11,10 +11,10 @@ from charts.power import energy_bars, largest, near, under_caps
 from core.language import _, count, say, spoken
 from core.units import show, unit_of
 from pages.energy.figures import STATE_OF
-from pages.energy.subject import Subject
-from pages.shared import things, words
+from pages.energy.subject import Subject, basis
+from pages.shared import words
 from pages.shared.filters import View
-from pages.shared.marks import happened, lacking, week_before
+from pages.shared.marks import Marks, happened, lacking, week_before
 from pages.shared.pictures import picture
 from pages.shared.reasons import reasons
 from pages.shared.store import settings
@@ -26,12 +26,11 @@ _HOURS_HELP = _(
 )
 
 
-def power_over_time(subject: Subject, by: str, view: View) -> None:
+def power_over_time(subject: Subject, by: str, view: View, marks: Marks | None) -> None:
     """Power by the chosen group, under the limits of devices and what contracts promise."""
-    power = subject.power(view)
-    parts = _parts(subject, power, by)
-    before = week_before(view, lambda then: _parts(subject, subject.power(then), by))
-    unseen = subject.unseen(power, view)
+    parts, course = subject.power(view, by)
+    before = week_before(view, lambda then: subject.power(then, by)[0])
+    unseen = subject.unseen(course)
     limits = subject.frame["power_limit_watts"].dropna()
     # Of some devices only, a sum of limits would be no limit of the sum.
     caps = {say("sum of power limits"): float(limits.sum())} if len(limits) == len(subject.frame) else {}
@@ -40,7 +39,7 @@ def power_over_time(subject: Subject, by: str, view: View) -> None:
         for name, promised in contracted_watts(settings(), subject.hosts, view.now_ms).items()
     }
     drawn = near(parts, caps)
-    notes = [say("measured"), view.resolution]
+    notes = basis(view)
     notes += [
         say("{cap}: {power}, above the axis", cap=words.plain(name), power=show(cap, WATTS))
         for name, cap in caps.items()
@@ -67,18 +66,19 @@ def power_over_time(subject: Subject, by: str, view: View) -> None:
         note=" · ".join(notes),
         why=why,
         remedy=remedy,
-        marks=happened(view),
+        marks=marks,
     )
 
 
-def _parts(subject: Subject, power: pd.DataFrame, by: str) -> pd.DataFrame:
-    return things.summed(things.named(power, subject.frame, by), subject.metric).dropna()
-
-
 def energy_over_time(hours: pd.DataFrame, view: View) -> None:
-    """Energy of each whole hour, by what devices did."""
+    """Energy of each whole hour, by what devices did.
+
+    Args:
+        hours: of all devices together.
+        view: the window.
+    """
     start_ms, end_ms = hours_of(view.start_ms, view.end_ms)
-    sums = hours.groupby("bucket_at")[list(PORTIONS)].sum(min_count=1).dropna().reset_index()
+    sums = hours[["bucket_at", *PORTIONS]].dropna()
     lacking = incomplete_hours(hours, end_ms)
     said = pd.Series([say("observed {share}", share=words.percent(ratio)) for ratio in lacking], dtype="str")
     unseen = pd.DataFrame({"bucket_at": lacking.index, "said": said})

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analytics.formulas.energy import SANE
-from analytics.power import PORTIONS, SiteEnergy
+from analytics.power import SiteEnergy
 from core.language import _, say
 from core.texts import significant
 from core.units import JOULES_PER_KWH
@@ -43,7 +43,7 @@ _STATE_TITLES = (
 _AGREE, _FEWER, _DOUBTFUL = _("agree"), _("fewer than two meters"), _("⚠ counter not believed")
 
 
-def devices_table(energy: pd.DataFrame, hours: pd.DataFrame, view: View) -> None:
+def devices_table(energy: pd.DataFrame, by_state: pd.DataFrame, view: View) -> None:
     """Energy of each device over the window; of accelerators also by state, over its whole hours."""
     st.markdown("##### " + say("Devices"))
     frame = pd.DataFrame(
@@ -64,7 +64,7 @@ def devices_table(energy: pd.DataFrame, hours: pd.DataFrame, view: View) -> None
     }
     told = say("{window}, since its first sample.", window=view.words)
     if (energy["family"] == "accelerator").all():
-        sums = hours.groupby("entity_id")[list(PORTIONS)].sum(min_count=1).reindex(energy["entity_id"])
+        sums = by_state.set_index("entity_id").reindex(energy["entity_id"])
         for portion, title in zip(STATE_OF, _STATE_TITLES, strict=True):
             name = portion.replace("_joules", "_kwh")
             frame[name] = (sums[portion] / JOULES_PER_KWH).to_numpy()

@@ -22,6 +22,7 @@ from pages.shared.explained import terms
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.marks import happened
 from pages.shared.reasons import reasons
 from pages.shared.store import settings
 from pages.shared.verdict import Finding, verdict
@@ -39,14 +40,15 @@ def controls() -> None:
 
 def draw(view: View) -> None:
     """Verdict, figures, power over time, energy by hour, devices and their meters, and what lies beside them."""
-    cards, sockets, whole = accelerators(view), packages(view), nodes(view)
-    main, others = (cards, [sockets, whole]) if len(cards.frame) else (sockets, [whole])
+    cards, sockets, hosts = accelerators(view), packages(view), nodes(view)
+    main, others = (cards, [sockets, hosts]) if len(cards.frame) else (sockets, [hosts])
     if main.frame.empty:
         no_data(say("Nothing was seen that draws power"), *reasons((*cards.sources, *sockets.sources), view))
         return
     energy = _energy(main, view)
     sites = energy_by_site(settings(), energy)
-    hours = loaders.energy_by_hour(main.family, main.ids, *hours_of(view.start_ms, view.end_ms))
+    whole = (main.family, main.ids, *hours_of(view.start_ms, view.end_ms))
+    hours, by_state = loaders.energy_by_hour(*whole), loaders.energy_by_device(*whole)
     found, sentence = _findings(main, energy, view), _sentence(main, energy, view)
     verdict([*found, Finding(Severity.INFO, sentence)] if found else [], sentence, view)
     now = watts.accelerator_power if main is cards else watts.cpu_power
@@ -63,15 +65,15 @@ def draw(view: View) -> None:
     st.caption(figures.rests_on(main, sites))
     with st.expander(say("How was this computed?"), icon=":material/function:"):
         terms(energy_terms(main, energy, hours, sites, whole_hours(view), view))
-    left, right = st.columns(2)
+    marks, (left, right) = happened(view), st.columns(2)
     with left:
-        power_over_time(main, st.session_state.get("power-by") or GROUPS[0], view)
+        power_over_time(main, st.session_state.get("power-by") or GROUPS[0], view, marks)
     with right:
         energy_over_time(hours, view)
     sites_table(sites, view)
-    devices_table(energy, hours, view)
+    devices_table(energy, by_state, view)
     meters_table(energy, view)
-    beside(others, view)
+    beside(others, view, marks)
 
 
 def _energy(main: Subject, view: View) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analytics.power import incomplete_steps
+from analytics.power import Course, in_hours, incomplete_steps
 from analytics.prices import site_of
 from core.language import _, say, spoken
 from core.sites import Place
@@ -41,19 +41,28 @@ class Subject:
         """Where they are."""
         return [str(host) for host in self.frame["host"].unique()]
 
-    def power(self, view: View) -> pd.DataFrame:
-        """entity_id, bucket_at and the metric, per step."""
-        return loaders.series(self.family, (self.metric,), self.ids, view.start_ms, view.end_ms, view.step_ms)
+    def power(self, view: View, by: str) -> tuple[pd.DataFrame, Course]:
+        """``bucket_at``, ``series`` and the metric, per step and group by a column; and what that was made of."""
+        groups = {str(name): things.ids(one) for name, one in self.frame.groupby(by)}
+        window = (view.start_ms, view.end_ms, view.step_ms)
+        course = loaders.power_course(self.family, self.metric, tuple(groups.values()), *window)
+        return course.parts(list(groups), self.metric), course
 
-    def unseen(self, power: pd.DataFrame, view: View) -> pd.DataFrame:
+    def unseen(self, course: Course) -> pd.DataFrame:
         """Steps in which some were silent, as charts take them."""
-        first_seen = self.frame.set_index("entity_id")["first_seen_at"]
-        steps = incomplete_steps(power, self.metric, first_seen, view.start_ms, view.end_ms, view.step_ms)
+        steps = incomplete_steps(course, self.frame.set_index("entity_id")["first_seen_at"])
         said = [
             say("{number} of {all} report", number=spoken().number(n), all=spoken().number(of))
             for n, of in zip(steps["reporting"], steps["expected"], strict=True)
         ]
         return pd.DataFrame({"bucket_at": steps.index, "said": pd.Series(said, dtype="str")})
+
+
+def basis(view: View) -> list[str]:
+    """How power over time came about, and its steps."""
+    if in_hours(view.start_ms, view.step_ms):
+        return [say("derived"), view.resolution, say("accounts of whole hours")]
+    return [say("measured"), view.resolution]
 
 
 def accelerators(view: View) -> Subject:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from streamlit import column_config
 
-from charts.timeseries import band, spread
+from charts.timeseries import band
 from core.language import _, say
 from pages.fleet import findings, tallies
 from pages.fleet.strips import BUSY, STRIPS, heat_strip
@@ -84,8 +84,7 @@ def mean_beside_week_before(frame: pd.DataFrame, view: View) -> None:
 
     def mean(view: View) -> pd.DataFrame:
         window = (view.start_ms, view.end_ms, view.step_ms)
-        read = loaders.series("accelerator", (metric,), things.ids(things.whole(frame)), *window)
-        return spread(read.dropna(subset=[metric]), metric)
+        return loaders.spread("accelerator", metric, things.ids(things.whole(frame)), *window)
 
     before = week_before(view, mean)
     if before is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
-from charts.timeseries import over_time, stacked
+from charts.theme import MOST_SERIES
+from charts.timeseries import band, over_time, stacked
 from core.language import _, say
 from pages.fleet import findings, power, tallies
 from pages.shared import loaders, things, watts, words
@@ -68,9 +70,7 @@ def draw(view: View) -> None:
 
 def sockets_chart(sockets: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Busy time per socket."""
-    read = loaders.series("cpu", ("utilization_ratio",), things.ids(sockets), view.start_ms, view.end_ms, view.step_ms)
-    named = things.named(read, sockets)
-    chart = over_time(named, "utilization_ratio", view.span, title=say("busy")) if len(named) else None
+    chart = by_thing("cpu", "utilization_ratio", sockets, view, title=say("busy"))
     note = " · ".join([say("measured"), view.resolution])
     picture(say("CPU busy time by socket"), chart, key="sockets-busy", note=note, marks=marks)
 
@@ -103,9 +103,8 @@ def power_chart(
 
 def memory_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Memory in use, per host."""
-    read = _read(hosts, ("memory_used_bytes",), view)
     limit = hosts["memory_total_bytes"].iloc[0] if len(hosts) == 1 else None
-    chart = over_time(things.named(read, hosts), "memory_used_bytes", view.span, limit=limit) if len(read) else None
+    chart = by_thing("host", "memory_used_bytes", hosts, view, limit=limit)
     notes = [say("measured"), view.resolution, *([say("dashed: installed")] if limit else [])]
     explained, note = say("Total less available memory."), " · ".join(notes)
     picture(say("Memory"), chart, key="memory", help=explained, note=note, marks=marks)
@@ -113,8 +112,10 @@ def memory_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
 
 def pressure_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Who waits for what; of several hosts the one that waits most."""
-    highest = _read(hosts, PRESSURE, view).groupby("bucket_at")[list(PRESSURE)].max()
-    tidy = things.tidy(highest, "waiting_ratio")
+    window = (things.ids(hosts), view.start_ms, view.end_ms, view.step_ms)
+    of_each = {metric: loaders.spread("host", metric, *window).set_index("bucket_at") for metric in PRESSURE}
+    highest = pd.DataFrame({metric: found[f"{metric}_max"] for metric, found in of_each.items()})
+    tidy = things.tidy(highest.rename_axis("bucket_at"), "waiting_ratio")
     chart = over_time(tidy, "waiting_ratio", view.span) if len(tidy) else None
     notes = [say("measured"), view.resolution, *([say("highest of all hosts")] if len(hosts) > 1 else [])]
     why, note = say("the kernel offers no PSI"), " · ".join(notes)
@@ -131,8 +132,22 @@ def flow_chart(title: str, counters: tuple[str, ...], hosts: pd.DataFrame, view:
     picture(say(title), chart, key=title.lower(), note=" · ".join(notes), marks=marks)
 
 
-def _read(hosts: pd.DataFrame, metrics: tuple[str, ...], view: View) -> pd.DataFrame:
-    return loaders.series("host", metrics, things.ids(hosts), view.start_ms, view.end_ms, view.step_ms)
+def by_thing(
+    family: str,
+    metric: str,
+    frame: pd.DataFrame,
+    view: View,
+    *,
+    title: str | None = None,
+    limit: float | None = None,
+) -> alt.LayerChart | None:
+    """A line for each thing; of many the mean and the extremes. ``None`` without any value."""
+    window = (things.ids(frame), view.start_ms, view.end_ms, view.step_ms)
+    if len(frame) > MOST_SERIES:
+        read = loaders.spread(family, metric, *window)
+        return band(read, metric, view.span, title=title, limit=limit) if len(read) else None
+    read = things.named(loaders.series(family, (metric,), *window), frame)
+    return over_time(read, metric, view.span, title=title, limit=limit) if len(read) else None
 
 
 if __name__ == "__main__":

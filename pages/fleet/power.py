@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from analytics.power import Course
 from core.language import _
 from pages.shared import loaders, things
 from pages.shared.filters import View
@@ -26,25 +29,34 @@ def by_part(hosts: pd.DataFrame, sockets: pd.DataFrame, accelerators: pd.DataFra
     Returns:
         bucket_at, series (the part), power_watts. A part that nobody measures has no rows.
     """
-    boards, complete = _per_host("accelerator", "power_watts", things.whole(accelerators), view)
-    packages, _ = _per_host("cpu", "power_watts", sockets, view)
-    node, _ = _per_host("host", "node_power_watts", hosts, view)
+    names = sorted({*hosts["host"], *sockets["host"], *accelerators["host"]})
+    whole = things.whole(accelerators)
+    boards = _per_host("accelerator", "power_watts", whole, names, view)
+    packages = _per_host("cpu", "power_watts", sockets, names, view)
+    node = _per_host("host", "node_power_watts", hosts, names, view)
     # A board that is silent draws something: only where all of a host's report is the rest known.
-    without = ~node.index.get_level_values("host").isin(accelerators["host"])
-    known = boards[complete].reindex(node.index)
-    known[without] = 0.0
-    rest = (node - known - packages.reindex(node.index).fillna(0.0)).clip(lower=0.0)
-    parts = [
-        watts.dropna().groupby("bucket_at").sum().rename("power_watts").reset_index().assign(series=part)
-        for part, watts in ((ACCELERATORS, boards), (CPUS, packages), (REST, rest))
-    ]
-    return pd.concat(parts, ignore_index=True)
+    seen = loaders.seen("accelerator", view.start_ms, view.end_ms)
+    there = whole.loc[whole["entity_id"].isin(seen), "host"].value_counts().reindex(names, fill_value=0).to_numpy()
+    known = np.where(boards.reporting == there[:, None], boards.watts, np.nan)
+    known[~np.isin(names, accelerators["host"])] = 0.0
+    rest = (node.watts - known - np.nan_to_num(packages.watts)).clip(min=0.0)
+    return pd.concat(
+        [
+            _together(watts, node.steps).assign(series=part)
+            for part, watts in ((ACCELERATORS, boards.watts), (CPUS, packages.watts), (REST, rest))
+        ],
+        ignore_index=True,
+    )
 
 
-def _per_host(family: str, metric: str, frame: pd.DataFrame, view: View) -> tuple[pd.Series, pd.Series]:
-    """A metric summed per host and step where any part reports it; and whether all parts do that are there."""
-    read = loaders.series(family, (metric,), things.ids(frame), view.start_ms, view.end_ms, view.step_ms)
-    read = read.assign(host=read["entity_id"].map(frame.set_index("entity_id")["host"]))
-    there = read.groupby("host")["entity_id"].nunique()
-    steps = read.dropna(subset=[metric]).groupby(["host", "bucket_at"])[metric].agg(["sum", "count"])
-    return steps["sum"], steps["count"] == there.reindex(steps.index, level="host")
+def _per_host(family: str, metric: str, frame: pd.DataFrame, names: list[str], view: View) -> Course:
+    """A metric summed per host, in the order of their names, where any part reports it."""
+    ids = frame.groupby("host")["entity_id"].agg(tuple).reindex(names)
+    groups = tuple(one if isinstance(one, tuple) else () for one in ids)
+    return loaders.power_course(family, metric, groups, view.start_ms, view.end_ms, view.step_ms)
+
+
+def _together(watts: NDArray[np.float64], steps: pd.DatetimeIndex) -> pd.DataFrame:
+    """Summed over the hosts of which it is known."""
+    there = np.flatnonzero(np.isfinite(watts).any(axis=0))
+    return pd.DataFrame({"bucket_at": steps[there], "power_watts": np.nansum(watts[:, there], axis=0)})

@@ -9,7 +9,7 @@ from analytics.serving import asks
 from charts import latency as charts
 from charts.axis import Span
 from core.language import _, count, say, spoken
-from core.readings import Latency, Outcome
+from core.readings import Outcome
 from pages.serving.subject import Subject
 from pages.shared import loaders
 from pages.shared.filters import View
@@ -45,15 +45,14 @@ def asked(subject: Subject, view: View) -> pd.DataFrame:
     return mine
 
 
-def two_clocks(subject: Subject, view: View, marks: Marks | None, step_ms: int, span: Span) -> None:
-    """Server and probe side by side, where a probe asks this model on one of these servers."""
+def two_clocks(subject: Subject, ttft: pd.DataFrame, view: View, marks: Marks | None, span: Span) -> None:
+    """Server (its quantiles by step) and probe side by side, where a probe asks this model on one of these servers."""
     requests = asked(subject, view)
     answered = requests[requests["outcome"] == Outcome.OK.value]
     lost = len(requests) - len(answered)
     known = answered[answered["ttft_seconds"].notna()]
     points = known.rename(columns={"ttft_seconds": "seconds"})[["observed_at", "seconds"]]
-    server = loaders.quantiles(subject.ids, Latency.TTFT.value, view.start_ms, view.end_ms, step_ms)
-    server = server[server["observations"] > 0].rename(columns={"p50_seconds": "seconds"})
+    server = ttft.rename(columns={"p50_seconds": "seconds"})
     picture(
         say("TTFT by two clocks"),
         charts.two_clocks(server[["bucket_at", "seconds"]], points, span) if len(points) else None,

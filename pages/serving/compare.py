@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -75,7 +75,8 @@ def render() -> None:
 
 def draw(view: View) -> None:
     """Verdict, speed against price and against energy, and every point with its conditions."""
-    points = [point for point in loaders.points(view.start_ms, view.end_ms) if _kept(point, view)]
+    own = _own(view)
+    points = [point for point in loaders.points(view.start_ms, view.end_ms) if _kept(point, own, view)]
     if not points:
         no_data(
             say("Nothing to compare: no inference server and no probed endpoint was seen."),
@@ -131,14 +132,16 @@ def draw(view: View) -> None:
     _table(frame, view)
 
 
-def _kept(point: Point, view: View) -> bool:
-    """Whether the filters let it through; a hosted endpoint is on no host and no hardware."""
+def _own(view: View) -> set[tuple[str, str]]:
+    """Model and server of the deployments that the filters let through."""
     chosen = view.keep(loaders.entities("deployment"))
+    return {(labels.get("model", NAMELESS), labels.get("url", "")) for labels in chosen["labels"]}
+
+
+def _kept(point: Point, own: Container[tuple[str, str]], view: View) -> bool:
+    """Whether the filters let it through; a hosted endpoint is on no host and no hardware."""
     if point.kind == "own":
-        return any(
-            (labels.get("model", NAMELESS), labels.get("url", "")) == (point.model, point.server)
-            for labels in chosen["labels"]
-        )
+        return (point.model, point.server) in own
     return view.model in (None, point.model) and view.host is None and view.deployment is None
 
 

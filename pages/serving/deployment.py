@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from analytics.latency import quantiles_by
 from charts import latency as charts
 from charts import timeseries
 from charts.axis import Span
@@ -12,6 +13,7 @@ from core.language import _, count, say
 from core.readings import Latency
 from pages.serving import clocks, figures, load
 from pages.serving.figures import HELP, LEAST_FOR_P99, NO_BUCKETS
+from pages.serving.seen import Seen
 from pages.serving.subject import Subject
 from pages.shared import loaders
 from pages.shared.figures import tiles
@@ -30,24 +32,28 @@ TITLES = {
     Latency.PREFILL: _("On the prompt (prefill)"),
     Latency.DECODE: _("Generating (decode)"),
 }
+_KINDS = tuple(kind.value for kind in TITLES)
 _SHORT = {Latency.QUEUE: _("Queue"), Latency.PREFILL: _("Prefill"), Latency.DECODE: _("Decode")}
 
 
-def draw(subject: Subject, view: View) -> None:
-    """Everything about one subject."""
+def draw(subject: Subject, seen: Seen, view: View) -> None:
+    """Everything about one subject, of which ``seen`` tells the whole window."""
     step_ms = view.coarse_step_ms(COLUMNS)
     span = Span(view.start_ms, view.end_ms, round(1.5 * step_ms), view.zone)
-    kinds = [kind for kind in TITLES if len(_steps(subject, kind, view, step_ms))]
+    histograms = loaders.histogram_steps(subject.ids, _KINDS, view.start_ms, view.end_ms, step_ms)
+    steps = _steps(subject, view, step_ms)
+    kinds = [kind for kind in TITLES if len(_of(steps, kind))]
     marks = happened(view, subject.involved(view))
-    _tiles(subject, kinds, view)
+    tiles(figures.latencies(quantiles_by(histograms, ["kind"]), kinds, view), view)
+    _tiles(subject, seen, view)
     if not kinds:
-        _no_latency(subject, view)
+        _no_latency(subject, histograms, view)
     left, right = st.columns(2)
     for number, kind in enumerate(_drawn(subject, kinds)):
         with left if number % 2 == 0 else right:
-            _quantiles(subject, kind, _limit(subject, kind, kinds), view, marks, step_ms, span)
+            _quantiles(subject, steps, kind, _limit(subject, kind, kinds), view, marks, step_ms, span)
     if kinds:
-        _distribution(subject, kinds, view, marks, step_ms, span)
+        _distribution(subject, histograms, kinds, marks, step_ms, span)
     left, right = st.columns(2)
     with left:
         load.requests(subject, view, marks)
@@ -59,7 +65,7 @@ def draw(subject: Subject, view: View) -> None:
         load.preemptions(subject, view, marks, step_ms)
         if not kinds:
             _mean_token_time(subject, view, marks)
-    clocks.two_clocks(subject, view, marks, step_ms, span)
+    clocks.two_clocks(subject, _of(steps, Latency.TTFT), view, marks, span)
 
 
 def _drawn(subject: Subject, kinds: list[Latency]) -> list[Latency]:
@@ -82,22 +88,20 @@ def _limit(subject: Subject, kind: Latency, kinds: list[Latency]) -> float | Non
     return None if subject.objective is None else subject.objective.limits_seconds.get(kind.value)
 
 
-def _tiles(subject: Subject, kinds: list[Latency], view: View) -> None:
-    tiles(figures.latencies(subject, kinds, view), view)
+def _tiles(subject: Subject, seen: Seen, view: View) -> None:
     if subject.objective is not None:
-        tiles(figures.promises(subject, subject.objective, view), view)
+        tiles(figures.promises(subject, seen, subject.objective, view), view)
     else:
         st.caption(
             say("No objective is set for this model: a [[serving.objective]] in vatio.toml adds its figures here.")
         )
     tiles(figures.load(subject, view), view)
-    tiles(figures.traffic(subject, view), view)
+    tiles(figures.traffic(subject, seen, view), view)
 
 
-def _no_latency(subject: Subject, view: View) -> None:
+def _no_latency(subject: Subject, histograms: pd.DataFrame, view: View) -> None:
     """Why there are no quantiles: no requests, or a server that cannot tell."""
-    every = tuple(kind.value for kind in TITLES)
-    if len(loaders.histograms(subject.ids, every, view.start_ms, view.end_ms)):
+    if len(histograms):
         no_data(say("No request ended in the window, so there is no latency."))
         return
     seen = loaders.increases("deployment", ("generation_tokens_total",), subject.ids, view.start_ms, view.end_ms)
@@ -114,13 +118,18 @@ def _no_latency(subject: Subject, view: View) -> None:
     )
 
 
-def _steps(subject: Subject, kind: Latency, view: View, step_ms: int) -> pd.DataFrame:
-    frame = loaders.quantiles(subject.ids, kind.value, view.start_ms, view.end_ms, step_ms)
+def _steps(subject: Subject, view: View, step_ms: int) -> pd.DataFrame:
+    frame = loaders.quantile_steps(subject.ids, _KINDS, view.start_ms, view.end_ms, step_ms)
     return frame[frame["observations"] > 0]
+
+
+def _of(steps: pd.DataFrame, kind: Latency) -> pd.DataFrame:
+    return steps[steps["kind"] == kind.value].drop(columns="kind")
 
 
 def _quantiles(
     subject: Subject,
+    steps: pd.DataFrame,
     kind: Latency,
     limit_seconds: float | None,
     view: View,
@@ -128,8 +137,8 @@ def _quantiles(
     step_ms: int,
     span: Span,
 ) -> None:
-    frame = _steps(subject, kind, view, step_ms)
-    before = week_before(view, lambda then: _steps(subject, kind, then, step_ms))
+    frame = _of(steps, kind)
+    before = week_before(view, lambda then: _of(_steps(subject, then, step_ms), kind))
     picture(
         say(TITLES[kind]),
         charts.quantile_lines(frame, span, limit_seconds=limit_seconds, before=before) if len(frame) else None,
@@ -172,7 +181,12 @@ def _left_out(observations: float) -> list[str]:
 
 
 def _distribution(
-    subject: Subject, kinds: list[Latency], view: View, marks: Marks | None, step_ms: int, span: Span
+    subject: Subject,
+    histograms: pd.DataFrame,
+    kinds: list[Latency],
+    marks: Marks | None,
+    step_ms: int,
+    span: Span,
 ) -> None:
     kind = st.segmented_control(
         say("Distribution of"),
@@ -182,7 +196,7 @@ def _distribution(
         format_func=lambda kind: say(_SHORT.get(kind, kind.value.upper())),
         key="latency-kind",
     )
-    frame = loaders.histograms(subject.ids, (kind.value,), view.start_ms, view.end_ms, step_ms)
+    frame = histograms[histograms["kind"] == kind.value]
     counts = frame["increments"].map(lambda increments: float(increments.sum()))
     by_bounds = counts.groupby(frame["upper_bounds_seconds"]).sum()
     most = max(by_bounds.index, key=lambda bounds: (len(bounds) > 1, by_bounds[bounds]), default=())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -15,13 +16,14 @@ from core.readings import Latency
 from core.settings import Objective
 from core.units import show, unit_of
 from pages.serving import clocks
+from pages.serving.load import token_rates
+from pages.serving.seen import ENDED, Seen
 from pages.serving.subject import Subject
 from pages.shared import loaders
 from pages.shared.figures import Figure
 from pages.shared.filters import View
 
 LEAST_FOR_P99 = 100  # observations; analytics leaves p99 out below
-OUTCOMES = (_("succeeded"), _("failed"), _("aborted"), _("rejected"))
 HELP = {
     Latency.TTFT: _("Time to first token, from the request's arrival at the server."),
     Latency.ITL: _("Gap between two tokens of one answer, pooled over all answers."),
@@ -31,7 +33,7 @@ HELP = {
     Latency.PREFILL: _("Time the engine spends on a request's prompt."),
     Latency.DECODE: _("Time the engine spends generating a request's answer."),
 }
-ENDED = {
+UNHAPPY = {
     "failed": (_("Failed"), _("Requests that ended by an error.")),
     "aborted": (_("Aborted"), _("Requests that the client cancelled; they do not count against an objective.")),
     "rejected": (
@@ -47,29 +49,16 @@ _SECONDS, _RATIO = unit_of("x_seconds"), unit_of("x_ratio")
 _REQUESTS = unit_of("x_requests_per_second")
 
 
-def whole(ids: tuple[int, ...], kind: Latency, view: View) -> pd.Series:
-    """Quantiles of a kind over the whole window; all unknown where nothing was observed."""
-    frame = loaders.quantiles(ids, kind.value, view.start_ms, view.end_ms)
-    return frame.iloc[0] if len(frame) else pd.Series(index=frame.columns, dtype="object")
-
-
-def finished(ids: tuple[int, ...], view: View) -> pd.Series:
-    """Requests that ended within the window, by outcome; 0 where the server does not count them."""
-    counters = tuple(f"{name}_requests_total" for name in OUTCOMES)
-    frame = loaders.increases("deployment", counters, ids, view.start_ms, view.end_ms)
-    return frame[list(counters)].sum().rename(dict(zip(counters, OUTCOMES, strict=True)))
-
-
-def latencies(subject: Subject, kinds: list[Latency], view: View) -> list[Figure]:
-    """TTFT, time per token and E2E."""
+def latencies(quantiles: pd.DataFrame, kinds: list[Latency], view: View) -> list[Figure]:
+    """TTFT, time per token and E2E; ``quantiles`` are of the window, by kind."""
     per_token = Latency.TPOT if Latency.ITL not in kinds and Latency.TPOT in kinds else Latency.ITL
     wanted = [(Latency.TTFT, "p50"), (Latency.TTFT, "p95"), (Latency.TTFT, "p99"), (per_token, "p50")]
-    return [_quantile(subject.ids, kind, name, view) for kind, name in [*wanted, (Latency.E2E, "p95")]]
+    found = quantiles.set_index("kind").reindex([*Latency]).to_dict("index")  # all unknown where nothing was observed
+    return [_quantile(found[kind.value], kind, name, view) for kind, name in [*wanted, (Latency.E2E, "p95")]]
 
 
-def _quantile(ids: tuple[int, ...], kind: Latency, name: str, view: View) -> Figure:
+def _quantile(found: Mapping[Hashable, Any], kind: Latency, name: str, view: View) -> Figure:
     """One quantile: a value, a lower limit, a count where there are too few, or unknown."""
-    found = whole(ids, kind, view)
     seen, left_out = (_number(found[column]) for column in ("observations", "left_out_observations"))
     label, said = f"{kind.value.upper()} {name}", spoken().number(seen)
     mean = None if pd.isna(found["mean_seconds"]) else seconds_text(found["mean_seconds"])
@@ -123,9 +112,9 @@ def _limit_text(seconds: float, lowest_bound_seconds: float, *, beyond: bool) ->
     return seconds_text(seconds, at_least=True) if beyond else None
 
 
-def promises(subject: Subject, objective: Objective, view: View) -> list[Figure]:
+def promises(subject: Subject, seen: Seen, objective: Objective, view: View) -> list[Figure]:
     """Each limit with its n, requests that kept all of them, the budget of misses, and what probes saw."""
-    kept = loaders.kept(objective, subject.ids, view.start_ms, view.end_ms)
+    kept = seen.kept(objective)
     rate = kept.good_requests_per_second
     judged = clocks.asked(subject, view)
     figures = [
@@ -224,10 +213,7 @@ def _between(of: Between, text: Callable[[float], str]) -> str:
 
 def load(subject: Subject, view: View) -> list[Figure]:
     """Throughput of the window, and what is going on now."""
-    rates = loaders.rates(
-        "deployment", ("generation_tokens_total",), subject.ids, view.start_ms, view.end_ms, view.step_ms
-    )
-    rate = rates.groupby("entity_id")["generation_tokens_per_second"].mean().dropna()
+    rate = token_rates(subject, view).groupby("entity_id")["generation_tokens_per_second"].mean().dropna()
     every = pd.DataFrame(subject.rows)
     newest = every if every["stale"].all() else every[~every["stale"]]  # who has stopped reporting runs nothing
     figures = [
@@ -265,14 +251,13 @@ def load(subject: Subject, view: View) -> list[Figure]:
     return figures
 
 
-def traffic(subject: Subject, view: View) -> list[Figure]:
+def traffic(subject: Subject, seen: Seen, view: View) -> list[Figure]:
     """What came from caches, and requests that did not end well."""
     counters = (
         "prefix_cache_hits_tokens_total",
         "prefix_cache_queries_tokens_total",
         "cached_prompt_tokens_total",
         "prompt_tokens_total",
-        *(f"{name}_requests_total" for name in OUTCOMES),
     )
     grown = loaders.increases("deployment", counters, subject.ids, view.start_ms, view.end_ms)
     hits = _share(grown, "prefix_cache_hits_tokens_total", "prefix_cache_queries_tokens_total")
@@ -296,7 +281,7 @@ def traffic(subject: Subject, view: View) -> list[Figure]:
             help=say("Prompt tokens that were not computed again, over all prompt tokens of the window."),
             reason=say(_UNSAID),
         ),
-        *(_ended(grown, name, view) for name in ENDED),
+        *(_ended(seen.counts, name, view) for name in UNHAPPY),
     ]
 
 
@@ -307,9 +292,9 @@ def _share(grown: pd.DataFrame, part: str, total: str) -> float | None:
     return float(both[part].sum() / whole_) if whole_ > 0 else None
 
 
-def _ended(grown: pd.DataFrame, name: str, view: View) -> Figure:
-    known = grown[f"{name}_requests_total"].dropna()
-    label, help_text = ENDED[name]
+def _ended(counts: pd.DataFrame, name: str, view: View) -> Figure:
+    known = counts[ENDED[name]].dropna()
+    label, help_text = UNHAPPY[name]
     return Figure(
         label=say(label),
         value=float(known.sum()) if len(known) else None,

@@ -13,6 +13,7 @@ from core.language import _, count, say, spoken
 from core.readings import Latency, Severity
 from core.units import show, unit_of
 from pages.serving import deployment, figures
+from pages.serving.seen import ENDED, Seen, seen
 from pages.serving.subject import Subject, subjects
 from pages.shared import loaders, tables, things, words
 from pages.shared.filters import View
@@ -48,21 +49,22 @@ def draw(view: View) -> None:
             say("start one, or name it in a [[serving.server]] entry; ops/health shows what was tried"),
         )
         return
-    records, choices = deployments.to_dict("records"), {one.key: one for one in subjects(deployments)}
-    found = [finding for row in records for finding in _findings(row, view)]
-    verdict([*found, *_promises(choices.values(), view)], _all_well(len(records)), view)
-    _table(records, view)
+    choices = {one.key: one for one in subjects(deployments)}
+    every = seen(deployments, view)
+    found = [*_findings(deployments, every, view), *_promises(choices.values(), every, view)]
+    verdict(found, _all_well(len(deployments)), view)
+    _table(deployments, every, view)
     chosen = st.selectbox(
         say("Deployment"),
         list(choices),
         format_func=lambda key: words.one_line(choices[key].name),
         key="latency-deployment",
     )
-    deployment.draw(choices[chosen], view)
+    deployment.draw(choices[chosen], every.of(choices[chosen].ids), view)
     joins(view, key="latency")
 
 
-def _promises(choices: Iterable[Subject], view: View) -> list[Finding]:
+def _promises(choices: Iterable[Subject], every: Seen, view: View) -> list[Finding]:
     """Limits that were certainly missed, each once: by a model, else by its only deployment."""
     found: list[Finding] = []
     said: set[int] = set()
@@ -70,7 +72,7 @@ def _promises(choices: Iterable[Subject], view: View) -> list[Finding]:
         if one.objective is None or said & set(one.ids) or one.rows[0]["gateway"]:
             continue
         said |= set(one.ids)
-        for promise in loaders.kept(one.objective, one.ids, view.start_ms, view.end_ms).promises:
+        for promise in every.of(one.ids).kept(one.objective).promises:
             if promise.burn is not None and promise.attained is not None and promise.burn.lower > 1:
                 text = say(
                     "{model}: {kind} within {limit}: {share} in the {window}, promised {target}",
@@ -91,63 +93,82 @@ def _all_well(deployments: int) -> str:
     )
 
 
-def _findings(row: dict[Hashable, Any], view: View) -> list[Finding]:
-    """What is wrong with one deployment."""
-    name = row["name"]
-    if row["stale"]:
-        return [Finding(Severity.WARNING, say("{name} has stopped reporting", name=name), row["observed_at"])]
-    found = []
-    queue = loaders.series(
-        "deployment", ("waiting_requests",), (int(row["entity_id"]),), view.start_ms, view.end_ms, view.step_ms
-    )
-    waited = queue[queue["waiting_requests_max"] > 0]
+def _findings(deployments: pd.DataFrame, every: Seen, view: View) -> list[Finding]:
+    """What is wrong with each deployment."""
+    queues = _queues(deployments, view)
+    counts = every.counts.set_index("entity_id")[list(ENDED.values())].fillna(0.0)
+    failed = (counts[ENDED["failed"]] / counts.sum(axis=1)).to_dict()
+    found: list[Finding] = []
+    for row in deployments.to_dict("records"):
+        name, entity_id = row["name"], row["entity_id"]
+        if row["stale"]:
+            text = say("{name} has stopped reporting", name=name)
+            found.append(Finding(Severity.WARNING, text, row["observed_at"]))
+            continue
+        queue = queues.get(entity_id)
+        if queue is not None and (row["waiting_requests"] > 0 or (queue["waiting_requests_max"] > 0).any()):
+            found.append(_waits(row, queue, view))
+        if failed.get(entity_id, 0.0) > MANY_FAILED_RATIO:
+            share = words.percent(failed[entity_id], 1)
+            text = say("{name}: {share} of requests failed in the {window}", name=name, share=share, window=view.words)
+            found.append(Finding(Severity.WARNING, text))
+    return found
+
+
+def _queues(deployments: pd.DataFrame, view: View) -> dict[int, pd.DataFrame]:
+    """How many requests waited, step by step, by deployment; of most it is known that none did."""
+    window = (view.start_ms, view.end_ms)
+    waited = loaders.above_zero("deployment", "waiting_requests", things.ids(deployments), *window)
+    waits = deployments["waiting_requests"] > 0
+    ids = things.ids(deployments[waits | deployments["entity_id"].isin(waited)])
+    steps = loaders.series("deployment", ("waiting_requests",), ids, *window, view.step_ms)
+    queues: dict[int, pd.DataFrame] = {entity_id: steps[steps["entity_id"] == entity_id] for entity_id in ids}
+    return queues
+
+
+def _waits(row: dict[Hashable, Any], queue: pd.DataFrame, view: View) -> Finding:
+    """Since when requests of one deployment wait, or when they waited."""
+    name, waited = row["name"], queue[queue["waiting_requests_max"] > 0]
     if row["waiting_requests"] > 0:
         calm = queue.loc[queue["waiting_requests_max"] == 0, "bucket_at"]
         began = waited.loc[waited["bucket_at"] > calm.max(), "bucket_at"].min() if len(calm) else None
         waiting = round(row["waiting_requests"])
         text = count("{name}: {number} request waits", "{name}: {number} requests wait", waiting, name=name)
-        found.append(Finding(Severity.WARNING, text, began))
-    elif len(waited):
-        first, last = (words.clock(at, view.zone, now=view.now) for at in waited["bucket_at"].agg(["min", "max"]))
-        text = say(
-            "{name}: requests waited ({most} at most) between {first} and {last}; none waits now",
-            name=name,
-            most=spoken().number(waited["waiting_requests_max"].max()),
-            first=first,
-            last=last,
-        )
-        found.append(Finding(Severity.INFO, text))
-    counts = figures.finished((int(row["entity_id"]),), view)
-    if counts["failed"] > MANY_FAILED_RATIO * counts.sum():
-        share = words.percent(counts["failed"] / counts.sum(), 1)
-        text = say("{name}: {share} of requests failed in the {window}", name=name, share=share, window=view.words)
-        found.append(Finding(Severity.WARNING, text))
-    return found
+        return Finding(Severity.WARNING, text, began)
+    first, last = (words.clock(at, view.zone, now=view.now) for at in waited["bucket_at"].agg(["min", "max"]))
+    text = say(
+        "{name}: requests waited ({most} at most) between {first} and {last}; none waits now",
+        name=name,
+        most=spoken().number(waited["waiting_requests_max"].max()),
+        first=first,
+        last=last,
+    )
+    return Finding(Severity.INFO, text)
 
 
-def _table(records: list[dict[Hashable, Any]], view: View) -> None:
+def _table(deployments: pd.DataFrame, every: Seen, view: View) -> None:
     """Every deployment in one row: figures of the window beside those of now."""
-    rows = []
-    for record in records:
-        ttft = figures.whole((int(record["entity_id"]),), Latency.TTFT, view)
-        itl = figures.whole((int(record["entity_id"]),), Latency.ITL, view)
-        rows.append(
-            {
-                "deployment": record["name"],
-                "engine": record["labels"].get("engine", ""),
-                "role": _("gateway: counted again behind it") if record["gateway"] else "",
-                "ttft_p50_seconds": ttft["p50_seconds"],
-                "ttft_p95_seconds": ttft["p95_seconds"],
-                "itl_p50_seconds": itl["p50_seconds"],
-                "requests_seen": ttft["observations"],
-                "running_requests": record["running_requests"],
-                "waiting_requests": record["waiting_requests"],
-                "kv_cache_usage_ratio": record["kv_cache_usage_ratio"],
-            }
-        )
+    quantiles = every.quantiles()
+    ttft, itl = (
+        quantiles.reindex(pd.MultiIndex.from_product([deployments["entity_id"], [kind.value]])).reset_index()
+        for kind in (Latency.TTFT, Latency.ITL)
+    )
+    frame = pd.DataFrame(
+        {
+            "deployment": deployments["name"].array,
+            "engine": [labels.get("engine", "") for labels in deployments["labels"]],
+            "role": [_("gateway: counted again behind it") if gateway else "" for gateway in deployments["gateway"]],
+            "ttft_p50_seconds": ttft["p50_seconds"],
+            "ttft_p95_seconds": ttft["p95_seconds"],
+            "itl_p50_seconds": itl["p50_seconds"],
+            "requests_seen": ttft["observations"],
+            "running_requests": deployments["running_requests"].array,
+            "waiting_requests": deployments["waiting_requests"].array,
+            "kv_cache_usage_ratio": deployments["kv_cache_usage_ratio"].array,
+        }
+    )
     seconds = {"ttft_p50_seconds": "TTFT p50", "ttft_p95_seconds": "TTFT p95", "itl_p50_seconds": "ITL p50"}
-    frame = pd.DataFrame(rows).astype(dict.fromkeys(seconds, "float64"))
-    gateways = any(record["gateway"] for record in records)
+    gateways = deployments["gateway"].any()
     tables.table(
         frame if gateways else frame.drop(columns="role"),
         view,

@@ -9,7 +9,7 @@ import streamlit as st
 
 from charts import timeseries
 from core.language import _, say, spoken
-from pages.serving.figures import OUTCOMES
+from pages.serving.seen import ENDED
 from pages.serving.subject import Subject
 from pages.shared import loaders, words
 from pages.shared.filters import View
@@ -21,6 +21,8 @@ HITS = {
     _("prefix cache: found of looked up"): ("prefix_cache_hits_tokens_total", "prefix_cache_queries_tokens_total"),
     _("prompt: cached of all"): ("cached_prompt_tokens_total", "prompt_tokens_total"),
 }
+_GAUGES = ("running_requests", "waiting_requests", "kv_cache_usage_ratio")
+_COUNTERS = (*dict.fromkeys(name for pair in HITS.values() for name in pair), "preemptions_total")
 _UNTOLD = _("the server does not export it")
 
 
@@ -28,6 +30,22 @@ def together(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The sum over deployments per step; unknown where none tells."""
     sums: pd.DataFrame = frame.groupby("bucket_at")[list(columns)].sum(min_count=1).reset_index()
     return sums
+
+
+def token_rates(subject: Subject, view: View) -> pd.DataFrame:
+    """Tokens in and out per second, per deployment and step."""
+    counters = tuple(f"{name}_total" for name in TOKENS)
+    return loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, view.step_ms)
+
+
+def _gauges(subject: Subject, view: View) -> pd.DataFrame:
+    """What pictures of this moment's load show, read at once."""
+    return loaders.series("deployment", _GAUGES, subject.ids, view.start_ms, view.end_ms, view.step_ms)
+
+
+def _counted(subject: Subject, view: View, step_ms: int) -> pd.DataFrame:
+    """The same of what is counted."""
+    return loaders.series("deployment", _COUNTERS, subject.ids, view.start_ms, view.end_ms, step_ms)
 
 
 def _tidy(frame: pd.DataFrame, names: dict[str, str], column: str) -> pd.DataFrame:
@@ -56,8 +74,7 @@ def _sum_of(subject: Subject) -> str:
 def requests(subject: Subject, view: View, marks: Marks | None) -> None:
     """How many are computed and how many wait."""
     metrics = {"running_requests": _("running"), "waiting_requests": _("waiting")}
-    frame = loaders.series("deployment", tuple(metrics), subject.ids, view.start_ms, view.end_ms, view.step_ms)
-    tidy = _tidy(frame, metrics, "present_requests")
+    tidy = _tidy(_gauges(subject, view), metrics, "present_requests")
     picture(
         say("Running and waiting"),
         timeseries.over_time(tidy, "present_requests", view.span, title=say("at once")) if len(tidy) else None,
@@ -72,8 +89,7 @@ def requests(subject: Subject, view: View, marks: Marks | None) -> None:
 def kv_cache(subject: Subject, view: View, marks: Marks | None) -> None:
     """How full the KV cache is; of several servers the mean between the extremes of all."""
     metric = "kv_cache_usage_ratio"
-    frame = loaders.series("deployment", (metric,), subject.ids, view.start_ms, view.end_ms, view.step_ms)
-    steps = frame.dropna(subset=[metric]).groupby("bucket_at")
+    steps = _gauges(subject, view).dropna(subset=[metric]).groupby("bucket_at")
     known = pd.DataFrame(
         {metric: steps[metric].mean(), f"{metric}_min": steps[f"{metric}_min"].min()}
         | {f"{metric}_max": steps[f"{metric}_max"].max()}
@@ -91,12 +107,10 @@ def kv_cache(subject: Subject, view: View, marks: Marks | None) -> None:
 
 def tokens(subject: Subject, view: View, marks: Marks | None) -> None:
     """Tokens in and out per second."""
-    counters = tuple(f"{name}_total" for name in TOKENS)
     column = "all_tokens_per_second"
 
     def rates(view: View) -> pd.DataFrame:
-        frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, view.step_ms)
-        return _tidy(frame, {f"{n}_per_second": said for n, said in TOKENS.items()}, column)
+        return _tidy(token_rates(subject, view), {f"{n}_per_second": said for n, said in TOKENS.items()}, column)
 
     tidy, before = rates(view), week_before(view, rates)
     picture(
@@ -112,8 +126,7 @@ def tokens(subject: Subject, view: View, marks: Marks | None) -> None:
 
 def prefix_cache(subject: Subject, view: View, marks: Marks | None, step_ms: int) -> None:
     """Increase of hits over increase of what was looked up, step by step."""
-    counters = tuple(dict.fromkeys(name for pair in HITS.values() for name in pair))
-    frame = loaders.series("deployment", counters, subject.ids, view.start_ms, view.end_ms, step_ms)
+    frame = _counted(subject, view, step_ms)
     parts = []
     for said, (part, whole) in HITS.items():
         sums = together(frame.dropna(subset=[part, whole]), [part, whole])
@@ -134,10 +147,9 @@ def prefix_cache(subject: Subject, view: View, marks: Marks | None, step_ms: int
 
 def outcomes(subject: Subject, view: View, marks: Marks | None, step_ms: int) -> None:
     """How requests ended, per second."""
-    counters = tuple(f"{name}_requests_total" for name in OUTCOMES)
-    frame = loaders.rates("deployment", counters, subject.ids, view.start_ms, view.end_ms, step_ms)
+    frame = loaders.rates("deployment", tuple(ENDED.values()), subject.ids, view.start_ms, view.end_ms, step_ms)
     column = "ended_requests_per_second"
-    tidy = _tidy(frame, {f"{name}_requests_per_second": name for name in OUTCOMES}, column)
+    tidy = _tidy(frame, {f"{name}_requests_per_second": name for name in ENDED}, column)
     picture(
         say("Requests that ended, by outcome"),
         timeseries.stacked(tidy, column, view.span, step_ms, title=say("rate")) if len(tidy) else None,
@@ -155,8 +167,7 @@ def outcomes(subject: Subject, view: View, marks: Marks | None, step_ms: int) ->
 
 def preemptions(subject: Subject, view: View, marks: Marks | None, step_ms: int) -> None:
     """Requests pushed out of the KV cache; a measured none is said in words."""
-    frame = loaders.series("deployment", ("preemptions_total",), subject.ids, view.start_ms, view.end_ms, step_ms)
-    sums = together(frame, ["preemptions_total"])
+    sums = together(_counted(subject, view, step_ms), ["preemptions_total"])
     axis, title = say("preemptions"), say("Preemptions")
     counted = sums[["bucket_at"]].assign(series=axis, preemptions=sums["preemptions_total"]).dropna()
     total = round(counted["preemptions"].sum())

@@ -44,12 +44,12 @@ def _joined(view: View) -> pd.DataFrame:
     known = loaders.entities()
     kept = set(view.keep(known)["entity_id"])
     found = found[found["deployment_id"].isin(kept) & found["target_id"].isin(kept)]
-    known = known.set_index("entity_id")
+    known = known.set_index("entity_id")[["key", "host", "family", "model"]]
     served, target = known.loc[found["deployment_id"]], known.loc[found["target_id"]]
     return pd.DataFrame(
         {
             "deployment": served["key"].to_numpy(),
-            "runs_on": [_target(row) for row in target.to_dict("records")],
+            "runs_on": [_target(*row) for row in zip(target["family"], target["model"], strict=True)],
             "host": target["host"].to_numpy(),
             "since_at": found["valid_from_at"].array,
             "until": found["valid_to_at"]
@@ -61,8 +61,8 @@ def _joined(view: View) -> pd.DataFrame:
     )
 
 
-def _target(row: dict[object, object]) -> str:
-    return say("its CPUs") if row["family"] == "host" else str(row["model"] or say("accelerator"))
+def _target(family: str, model: str | None) -> str:
+    return say("its CPUs") if family == "host" else model or say("accelerator")
 
 
 def unjoined_deployments(view: View, *, key: str) -> None:
@@ -108,13 +108,14 @@ def _accelerators(view: View, key: str) -> None:
             "notebook is listed by its process."
         )
     )
+    holders = _holders()
     rows = pd.DataFrame(
         {
             "name": held["name"].to_numpy(),
             "device": held["key"].to_numpy(),
             "host": held["host"].to_numpy(),
             "state": held["state"].map(HELD).to_numpy(),
-            "held_by": [_holders(int(i)) for i in held["entity_id"]],
+            "held_by": [holders.get(i, "") for i in held["entity_id"]],
             "memory_used_bytes": held["memory_used_bytes"].to_numpy(dtype="float64"),
             "power_watts": held["power_watts"].to_numpy(dtype="float64"),
         }
@@ -122,7 +123,11 @@ def _accelerators(view: View, key: str) -> None:
     table(rows, view, key=f"{key}-held", titles=_TITLES, said=("state",))
 
 
-def _holders(entity_id: int) -> str:
-    """Names of the processes on a device when it was last asked; empty where it does not tell."""
-    names = loaders.device_processes(entity_id)["name"]
-    return ", ".join(sorted({words.one_line(name, limit=60) for name in names if name}))
+def _holders() -> dict[int, str]:
+    """Names of the processes on each device when it was last asked, where it tells them."""
+    found = loaders.process_names()
+    names: dict[int, set[str]] = {}
+    for entity_id, name in zip(found["entity_id"], found["name"], strict=True):
+        if name:
+            names.setdefault(entity_id, set()).add(words.one_line(name, limit=60))
+    return {entity_id: ", ".join(sorted(some)) for entity_id, some in names.items()}

@@ -20,7 +20,6 @@ from analytics import (
     costs,
     costs_of_hours,
     efficiency,
-    objectives,
     power,
     what_if,
 )
@@ -29,15 +28,13 @@ from analytics import ledger as ledgers
 from analytics.capacity import Measured as Throughput
 from analytics.commitments import Use
 from analytics.compare import Point
-from analytics.costs import DeploymentCost
+from analytics.costs import DeploymentCost, Term
 from analytics.formulas.local_time import Span
-from analytics.ledger import Ledger
-from analytics.objectives import Kept
+from analytics.ledger import Bill, Key, Ledger
 from analytics.what_if import Measured
 from core.language import say
-from core.settings import Objective
 from pages.shared.store import open_store, settings
-from storage import queries
+from storage import queries, steps
 from storage.spool import Spool
 
 NOW_TTL = 5.0  # seconds
@@ -126,6 +123,12 @@ def device_processes(entity_id: int) -> pd.DataFrame:
     return queries.device_processes(open_store().engine, entity_id)
 
 
+@st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
+def process_names() -> pd.DataFrame:
+    """``queries.process_names``, of all devices."""
+    return queries.process_names(open_store().engine)
+
+
 @st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)
 def events(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.events``, newest first."""
@@ -144,6 +147,24 @@ def series(
 ) -> pd.DataFrame:
     """``queries.read``: means (and ``_min``, ``_max``) of gauges, increases of counters, per entity and step."""
     return queries.read(open_store().engine, family, metrics, entity_ids, start_ms, end_ms, step_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def spread(
+    family: str, metric: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int, step_ms: int
+) -> pd.DataFrame:
+    """Mean, ``_min`` and ``_max`` of a gauge over all entities that tell it, per step, as ``timeseries.band`` takes."""
+    found = steps.means(open_store().engine, family, metric, entity_ids, start_ms, end_ms, step_ms)
+    at_ms = pd.Series(range(start_ms, end_ms, step_ms), dtype="int64")
+    known = pd.DataFrame(found.T, index=pd.to_datetime(at_ms, unit="ms", utc=True)).dropna(how="all")
+    over = known.agg(["mean", "min", "max"], axis=1).rename_axis("bucket_at").reset_index()
+    return over.rename(columns={"mean": metric, "min": f"{metric}_min", "max": f"{metric}_max"})
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def seen(family: str, start_ms: int, end_ms: int) -> set[int]:
+    """``queries.seen``: entities sampled in a window."""
+    return queries.seen(open_store().engine, family, start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=128, show_spinner=False)
@@ -181,7 +202,7 @@ def increases(
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
 def checked_energy(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
-    """``power.checked_energy``: reads every sample of the window."""
+    """``power.checked_energy`` of a window."""
     return power.checked_energy(open_store().engine, family, entity_ids, start_ms, end_ms)
 
 
@@ -191,26 +212,46 @@ def energy_by_hour(family: str, entity_ids: tuple[int, ...], start_ms: int, end_
     return power.energy_by_hour(open_store().engine, family, entity_ids, start_ms, end_ms)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=128, show_spinner=False)
-def quantiles(
-    entity_ids: tuple[int, ...] | None, kind: str, start_ms: int, end_ms: int, step_ms: int | None = None
-) -> pd.DataFrame:
-    """``analytics.latency.quantiles``."""
-    return latencies.quantiles(open_store().engine, entity_ids, kind, start_ms, end_ms, step_ms)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def energy_by_device(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``power.energy_by_device``: of whole UTC hours."""
+    return power.energy_by_device(open_store().engine, family, entity_ids, start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
-def histograms(
-    entity_ids: tuple[int, ...] | None, kinds: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int | None = None
+def power_course(
+    family: str, metric: str, groups: tuple[tuple[int, ...], ...], start_ms: int, end_ms: int, step_ms: int
+) -> power.Course:
+    """``power.course``: of groups of entities."""
+    return power.course(open_store().engine, family, metric, groups, start_ms, end_ms, step_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def above_zero(family: str, gauge: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> set[int]:
+    """``queries.above_zero``: those of which a gauge may have been over zero."""
+    return queries.above_zero(open_store().engine, family, gauge, entity_ids, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def histograms(entity_ids: tuple[int, ...], kinds: tuple[str, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``queries.latency``: bucket increments of a whole window per deployment and kind."""
+    return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
+def histogram_steps(
+    entity_ids: tuple[int, ...], kinds: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
-    """``queries.latency``: bucket increments per deployment, kind and step."""
-    return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms, step_ms)
+    """The same of deployments taken together, per kind and step."""
+    return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms, step_ms, together=True)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False, hash_funcs={Objective: repr})
-def kept(objective: Objective, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> Kept:
-    """``objectives.kept``: how deployments, taken together, kept what is promised."""
-    return objectives.kept(open_store().engine, objective, entity_ids, start_ms, end_ms)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
+def quantile_steps(
+    entity_ids: tuple[int, ...], kinds: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int
+) -> pd.DataFrame:
+    """``latency.quantiles_by`` kind and step, of deployments taken together."""
+    return latencies.quantiles_by(histogram_steps(entity_ids, kinds, start_ms, end_ms, step_ms), ["kind", "bucket_at"])
 
 
 @st.cache_data(ttl=NOW_TTL, max_entries=4, show_spinner=False)
@@ -222,7 +263,7 @@ def newest_events(kind: str) -> pd.DataFrame:
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
 def points(start_ms: int, end_ms: int) -> list[Point]:
     """``compare.points`` by the prices in the settings."""
-    return compare.points(open_store().engine, settings(), start_ms, end_ms)
+    return compare.points(open_store().engine, settings(), deployment_costs(start_ms, end_ms), start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
@@ -243,15 +284,31 @@ def accounted_until_ms() -> int:
     return max(queries.accounted_until(open_store().engine).values(), default=0)
 
 
-def ledger(start_ms: int, end_ms: int) -> Ledger:
+# Not copied on each use, since nothing changes it. Few, since a long one is large: what is made of it is kept instead.
+@st.cache_resource(ttl=WINDOW_TTL, max_entries=2, show_spinner=False)
+def _ledger(start_ms: int, end_ms: int) -> Ledger:
     """``ledger.hourly_ledger``, by the prices in the settings."""
     with st.spinner(say("Adding up the bill"), show_time=True):
-        return _ledger(start_ms, end_ms)
+        return ledgers.hourly_ledger(open_store().engine, settings(), start_ms, end_ms)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=8, show_spinner=False)
-def _ledger(start_ms: int, end_ms: int) -> Ledger:
-    return ledgers.hourly_ledger(open_store().engine, settings(), start_ms, end_ms)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def bill(start_ms: int, end_ms: int) -> Bill | None:
+    """``ledger.bill`` of whole UTC hours; ``None`` where no device was there."""
+    of = _ledger(start_ms, end_ms)
+    return None if of.rows.empty else ledgers.bill(of)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def bills(start_ms: int, end_ms: int, key: Key) -> dict[str, Bill]:
+    """``ledger.bills`` of whole UTC hours."""
+    return ledgers.bills(_ledger(start_ms, end_ms), key)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def deployment_bills(start_ms: int, end_ms: int) -> dict[int, Bill]:
+    """``ledger.deployment_bills`` of whole UTC hours."""
+    return ledgers.deployment_bills(_ledger(start_ms, end_ms))
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
@@ -261,20 +318,22 @@ def contract_uses(start_ms: int, end_ms: int) -> dict[str, tuple[Use, ...]]:
 
 
 def contract_days(end_ms: int) -> dict[str, list[Use]]:
-    """The same of all terms so far, day by day from the first sight on; weeks that are over are read once."""
+    """The same of all terms so far, day by day from the first sight on; the weeks that are over are read once."""
     contracts = settings().cost.contract
     found: dict[str, list[Use]] = {contract.name: [] for contract in contracts}
     begins_ms = min((commitments.term(contract, settings()).start_ms for contract in contracts), default=end_ms)
     first_ms = max(_first_seen_ms(), begins_ms) // PRESENT_MS * PRESENT_MS
-    for week in commitments.weeks(Span(first_ms, end_ms), settings()) if first_ms < end_ms else []:
-        edges = (*(day.start_ms for day in commitments.days(week, settings())), week.end_ms)
-        for name, some in _uses_of_week(edges).items():
-            found[name] += some
+    weeks = commitments.weeks(Span(first_ms, end_ms), settings()) if first_ms < end_ms else []
+    for part in (weeks[:-1], weeks[-1:]):
+        starts = [day.start_ms for week in part for day in commitments.days(week, settings())]
+        if starts:
+            for name, some in _uses_of_days((*starts, part[-1].end_ms)).items():
+                found[name] += some
     return found
 
 
-@st.cache_data(ttl=STEP_TTL, max_entries=512, show_spinner=False)
-def _uses_of_week(edges_ms: tuple[int, ...]) -> dict[str, tuple[Use, ...]]:
+@st.cache_data(ttl=STEP_TTL, max_entries=16, show_spinner=False)
+def _uses_of_days(edges_ms: tuple[int, ...]) -> dict[str, tuple[Use, ...]]:
     return commitments.uses(open_store().engine, settings(), edges_ms)
 
 
@@ -283,10 +342,15 @@ def _first_seen_ms() -> int:
     return now_ms() if seen.empty else int(seen.min())
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
 def deployment_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
-    """``costs.deployment_costs`` by the prices in the settings."""
-    return costs.deployment_costs(open_store().engine, settings(), start_ms, end_ms)
+    """``costs.deployment_costs`` by the prices in the settings; those of whole hours without terms."""
+    hours = costs.priced_hours(start_ms, end_ms, accounted_until_ms())
+    return _costs_by_samples(start_ms, end_ms) if hours is None else hourly_costs(*hours)
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def _costs_by_samples(start_ms: int, end_ms: int) -> list[DeploymentCost]:
+    return costs.by_samples(open_store().engine, settings(), start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
@@ -297,8 +361,16 @@ def unjoined(start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def hourly_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
-    """``costs_of_hours.deployment_costs`` of whole UTC hours, parts of the same bill as ``ledger``."""
-    return costs_of_hours.deployment_costs(open_store().engine, settings(), _ledger(start_ms, end_ms))
+    """``costs_of_hours.deployment_costs`` of whole UTC hours, parts of the same bill as ``bill``; without terms."""
+    return costs_of_hours.deployment_costs(open_store().engine, settings(), _ledger(start_ms, end_ms), explained=())
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def hourly_terms(start_ms: int, end_ms: int, deployment_ids: tuple[int, ...]) -> dict[int, tuple[Term, ...]]:
+    """The terms of some of them."""
+    of = _ledger(start_ms, end_ms)
+    costs_ = costs_of_hours.deployment_costs(open_store().engine, settings(), of, explained=deployment_ids)
+    return {cost.deployment_id: cost.terms for cost in costs_ if cost.deployment_id in deployment_ids}
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -167,6 +167,7 @@ def _unmarked(text: str) -> str:
     return html.unescape(text).replace("\u2060", "")
 
 
+@cache
 def vega_locale(locale: Locale) -> dict[str, Any]:
     """How Vega is to write numbers and dates, as d3-format and d3-time-format take it."""
     return {

@@ -13,6 +13,8 @@ from pages.shared import loaders, words
 from pages.shared.columns import configured
 from pages.shared.filters import View
 
+LONG = 200  # rows
+MOST_DISTINCT = 0.5  # of the rows
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -44,6 +46,9 @@ def table(
     plain = frame.assign(**texts.map(lambda value: words.one_line(value) if isinstance(value, str) else value))
     spoken = plain.assign(**plain[list(said)].map(say))
     shown, config = configured(spoken, view.zone, titles or {})
+    for name in few(shown):
+        shown[name] = shown[name].astype("category")  # sent as numbers, and each text once
+        config[name] = st.column_config.TextColumn(config[name]["label"])
     config |= columns or {}
     picked: int | None = None
     if selectable:
@@ -56,6 +61,14 @@ def table(
         st.dataframe(shown, key=key, hide_index=True, column_config=config)
     download(frame, key=key)
     return picked
+
+
+def few(frame: pd.DataFrame) -> list[str]:
+    """Columns of text of which so few differ that a long table need not carry each of them."""
+    if len(frame) <= LONG:
+        return []
+    texts = [name for name in frame.columns if isinstance(frame[name].dtype, pd.StringDtype)]
+    return [name for name in texts if frame[name].nunique() <= len(frame) * MOST_DISTINCT]
 
 
 def download(frame: pd.DataFrame, *, key: str) -> None:

@@ -70,7 +70,8 @@ def _with_newest(family: str, view: View, only: pd.DataFrame | None = None) -> p
 def names(frame: pd.DataFrame) -> pd.Series:
     """A short name for each entity, unique within the frame, the same every time."""
     several_hosts = frame["host"].nunique() > 1
-    chosen = pd.Series([_name(row, several_hosts) for row in frame.to_dict("records")], index=frame.index, dtype="str")
+    rows = frame[["family", "key", "host", "vendor", "model", "labels"]].to_dict("records")
+    chosen = pd.Series([_name(row, several_hosts) for row in rows], index=frame.index, dtype="str")
     twice = chosen.duplicated(keep=False)
     return chosen.where(~twice, chosen + " " + frame["key"].str[-8:])
 

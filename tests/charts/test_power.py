@@ -73,7 +73,7 @@ def test_the_smallest_parts_become_one_and_nothing_is_lost():
 def test_bars_stack_the_states_in_order_and_leave_out_what_is_zero():
     spec = energy_bars(energy(active=2.0, free=1.0), SPAN, unseen=unseen(2)).to_dict()
     bars = next(data for data in spec["datasets"].values() if data and "state" in data[0])
-    assert [(row["state"], row["bottom"], row["top"]) for row in bars] == [("active", 0, 2), ("free", 2, 3)]
+    assert [(row["state"], row["value"], row["top"]) for row in bars] == [("active", 2, 2), ("free", 1, 3)]
     assert len(spec["layer"]) == 2
     assert spec["layer"][0]["mark"]["type"] == "rect"
 

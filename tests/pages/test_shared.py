@@ -29,7 +29,7 @@ from pages.shared.columns import configured
 from pages.shared.figures import Figure, shown
 from pages.shared.filters import View, current
 from pages.shared.ranges import RANGES, SETTLE_MS, between
-from pages.shared.tables import as_csv
+from pages.shared.tables import LONG, as_csv, few
 from storage.engine import writer_engine
 from storage.migrate import upgrade
 from storage.rows import RowWriter
@@ -293,3 +293,11 @@ def test_its_ends_are_asked_for_beside_it(full: Path):
     assert not app.exception
     assert app.session_state["from"] < app.session_state["to"]
     assert " to " in next(one.value for one in app.caption if "steps" in one.value)
+
+
+def test_a_long_table_carries_each_of_a_few_texts_once() -> None:
+    rows = LONG + 1
+    names, hosts = [f"gpu {n}" for n in range(rows)], [f"host {n % 3}" for n in range(rows)]
+    frame = pd.DataFrame({"name": names, "host": hosts, "power_watts": 1.0})
+    assert few(frame) == ["host"]
+    assert few(frame.head(LONG)) == []
