@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+from importlib import import_module
+
 from streamlit import App
+
+for heavy in ("altair", "analytics.compare", "analytics.weekly", "analytics.what_if", "storage.spool"):
+    import_module(heavy)  # before the server listens, so that its first visitor does not wait for it
+gc.freeze()  # none of that is garbage, ever
 
 app = App("pages/shared/dashboard.py")
