@@ -306,34 +306,41 @@ def seen(engine: Engine, family: str, start_ms: int, end_ms: int) -> set[int]:
         return set(connection.execute(select(entity.c.entity_id).where(entity.c.family == family, there)).scalars())
 
 
-def above_zero(
-    engine: Engine, family: str, gauge: str, entity_ids: Sequence[int], start_ms: int, end_ms: int
-) -> set[int]:
-    """Entities of which a gauge was over zero in a window (or before and after it within one sealed span)."""
-    row, part, metric = schema.samples[family].c, schema.block_aggregate.c, schema.metric.c
-    entity = schema.entity.c
-    of_gauge = select(metric.metric_id).where(metric.family == family, metric.name == gauge).scalar_subquery()
-    there = or_(
-        select(literal(1))
+def extremes(
+    engine: Engine, family: str, metric: str, entity_ids: Sequence[int], start_ms: int, end_ms: int
+) -> pd.DataFrame:
+    """Between what values a metric lay in a window, or before and after it within a sealed span that the window cuts.
+
+    Quick, so that what never changed or was never over zero need not be looked at.
+
+    Returns:
+        entity_id, lowest and highest; no row where nothing is known.
+    """
+    row, part, named = schema.samples[family].c, schema.block_aggregate.c, schema.metric.c
+    of_metric = select(named.metric_id).where(named.family == family, named.name == metric).scalar_subquery()
+    statements = (
+        select(row.entity_id, func.min(row[metric]), func.max(row[metric]))
         .where(
-            row.entity_id == entity.entity_id,
+            series.within(row.entity_id, entity_ids),
             row.observed_at_ms >= start_ms,
             row.observed_at_ms < end_ms,
-            row[gauge] > 0,
+            row[metric].is_not(None),
         )
-        .exists(),
-        select(literal(1))
+        .group_by(row.entity_id),
+        select(part.entity_id, func.min(part.min), func.max(part.max))
         .where(
-            part.metric_id == of_gauge,
-            part.entity_id == entity.entity_id,
+            part.metric_id == of_metric,
+            series.within(part.entity_id, entity_ids),
             series.overlapping(schema.block_aggregate, start_ms, end_ms),
-            part.max > 0,
+            part.min.is_not(None),
         )
-        .exists(),
+        .group_by(part.entity_id),
     )
-    known = select(entity.entity_id).where(entity.family == family, series.within(entity.entity_id, entity_ids), there)
     with engine.connect() as connection:
-        return set(connection.execute(known).scalars())
+        found = [tuple(one) for statement in statements for one in connection.execute(statement)]
+    frame = pd.DataFrame(found, columns=["entity_id", "lowest", "highest"]).astype({"entity_id": "int64"})
+    grouped = _floats(frame, ["lowest", "highest"]).groupby("entity_id", as_index=False)
+    return grouped.agg(lowest=("lowest", "min"), highest=("highest", "max"))
 
 
 def latency(

@@ -12,8 +12,8 @@ from charts.power import largest
 from charts.timeseries import stacked
 from core.language import _, say
 from core.units import JOULES_PER_KWH
-from pages.energy.subject import Subject, basis
-from pages.shared import loaders
+from pages.energy.subject import Subject
+from pages.shared import loaders, watts
 from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.marks import Marks
@@ -46,7 +46,7 @@ def _over_time(subject: Subject, view: View, marks: Marks | None) -> None:
         drawn = largest(parts, subject.metric)
         chart = stacked(drawn, subject.metric, view.span, view.step_ms, title=say("power"))
     why, remedy = reasons(subject.sources, view)
-    note = " · ".join((*basis(view), subject.scope))
+    note = " · ".join((*watts.basis(view), subject.scope))
     picture(
         say("Power of {things} by {group}", things=subject.what, group=say("host")),
         chart,

@@ -11,8 +11,8 @@ from charts.power import energy_bars, largest, near, under_caps
 from core.language import _, count, say, spoken
 from core.units import show, unit_of
 from pages.energy.figures import STATE_OF
-from pages.energy.subject import Subject, basis
-from pages.shared import words
+from pages.energy.subject import Subject
+from pages.shared import watts, words
 from pages.shared.filters import View
 from pages.shared.marks import Marks, happened, lacking, week_before
 from pages.shared.pictures import picture
@@ -39,7 +39,7 @@ def power_over_time(subject: Subject, by: str, view: View, marks: Marks | None) 
         for name, promised in contracted_watts(settings(), subject.hosts, view.now_ms).items()
     }
     drawn = near(parts, caps)
-    notes = basis(view)
+    notes = watts.basis(view)
     notes += [
         say("{cap}: {power}, above the axis", cap=words.plain(name), power=show(cap, WATTS))
         for name, cap in caps.items()

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analytics.power import Course, in_hours, incomplete_steps
+from analytics.power import Course, incomplete_steps
 from analytics.prices import site_of
 from core.language import _, say, spoken
 from core.sites import Place
-from pages.shared import loaders, things
+from pages.shared import things, watts
 from pages.shared.filters import View
 from pages.shared.store import settings
 
@@ -43,10 +43,7 @@ class Subject:
 
     def power(self, view: View, by: str) -> tuple[pd.DataFrame, Course]:
         """``bucket_at``, ``series`` and the metric, per step and group by a column; and what that was made of."""
-        groups = {str(name): things.ids(one) for name, one in self.frame.groupby(by)}
-        window = (view.start_ms, view.end_ms, view.step_ms)
-        course = loaders.power_course(self.family, self.metric, tuple(groups.values()), *window)
-        return course.parts(list(groups), self.metric), course
+        return watts.over_time(self.family, self.metric, self.frame, by, view)
 
     def unseen(self, course: Course) -> pd.DataFrame:
         """Steps in which some were silent, as charts take them."""
@@ -56,13 +53,6 @@ class Subject:
             for n, of in zip(steps["reporting"], steps["expected"], strict=True)
         ]
         return pd.DataFrame({"bucket_at": steps.index, "said": pd.Series(said, dtype="str")})
-
-
-def basis(view: View) -> list[str]:
-    """How power over time came about, and its steps."""
-    if in_hours(view.start_ms, view.step_ms):
-        return [say("derived"), view.resolution, say("accounts of whole hours")]
-    return [say("measured"), view.resolution]
 
 
 def accelerators(view: View) -> Subject:

@@ -9,6 +9,7 @@ from core.readings import ALARMING_THROTTLE, Outcome, Severity
 from pages.shared import loaders, things, words
 from pages.shared.filters import View
 from pages.shared.verdict import Finding
+from storage.queries import LOOKBACK_MS
 
 DAY = pd.Timedelta(days=1)  # what has been silent for longer was taken away, not lost
 THROTTLE_LOOKBACK_MS = 6 * 3_600_000
@@ -167,10 +168,11 @@ def broken(frame: pd.DataFrame) -> list[Finding]:
 
 def memory_errors(frame: pd.DataFrame, view: View) -> list[Finding]:
     """Uncorrected memory errors that were counted within the window."""
-    counts = loaders.increases(
-        "accelerator", ("ecc_uncorrected_errors_total",), things.ids(frame), view.start_ms, view.end_ms
-    )
-    bad = things.named(counts[counts["ecc_uncorrected_errors_total"] > 0], frame)
+    name, looked_back_ms = "ecc_uncorrected_errors_total", view.start_ms - LOOKBACK_MS
+    between = loaders.extremes("accelerator", name, things.ids(frame), looked_back_ms, view.end_ms)
+    grown = between[between["highest"] > between["lowest"]]
+    counts = loaders.increases("accelerator", (name,), things.ids(grown), view.start_ms, view.end_ms)
+    bad = things.named(counts[counts[name] > 0], frame)
     return [
         Finding(
             Severity.CRITICAL,
@@ -182,7 +184,7 @@ def memory_errors(frame: pd.DataFrame, view: View) -> list[Finding]:
                 window=view.words,
             ),
         )
-        for device, errors in zip(bad["series"], bad["ecc_uncorrected_errors_total"], strict=True)
+        for device, errors in zip(bad["series"], bad[name], strict=True)
     ]
 
 

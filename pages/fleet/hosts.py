@@ -84,7 +84,7 @@ def power_chart(
     why, remedy = reasons(("cpu", "epyc", "host", "nvidia", "amd"), view)
     chart = stacked(parts, "power_watts", view.span, view.step_ms) if len(parts) else None
     unknown = [part for part in map(say, power.expected(accelerators)) if part not in set(parts["series"])]
-    notes = [say("measured, the rest derived"), view.resolution]
+    notes = watts.basis(view, _("measured, the rest derived"))
     if unknown:
         missing = say("missing: {parts}", parts=", ".join(unknown))
         notes.append(f"{missing} ({words.plain(why)})" if why else missing)

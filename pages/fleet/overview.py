@@ -74,21 +74,15 @@ def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View, m
     accelerators, sockets = accelerators.fillna({"model": say("unnamed accelerator")}), sockets.assign(part="CPU")
 
     def parts(view: View) -> pd.DataFrame:
-        window = (view.start_ms, view.end_ms, view.step_ms)
-        found = [
-            things.summed(
-                things.named(loaders.series(family, ("power_watts",), things.ids(frame), *window), frame, by),
-                "power_watts",
-            )
-            for family, frame, by in (("accelerator", accelerators, "model"), ("cpu", sockets, "part"))
-        ]
-        return pd.concat(found, ignore_index=True).dropna(subset=["power_watts"])
+        boards, packages = ("accelerator", accelerators, "model"), ("cpu", sockets, "part")
+        found = [watts.over_time(family, "power_watts", frame, by, view)[0] for family, frame, by in (boards, packages)]
+        return pd.concat(found, ignore_index=True)
 
     power, before = parts(view), week_before(view, parts)
     why, remedy = reasons(("cpu",) if accelerators.empty else ("nvidia", "amd"), view)
     chart = stacked(power, "power_watts", view.span, view.step_ms, before=before) if len(power) else None
     scope = say("sum of the boards and CPU packages that report: not the node or the wall.")
-    note = " · ".join([say("measured"), view.resolution, scope, *lacking(before)])
+    note = " · ".join([*watts.basis(view), scope, *lacking(before)])
     picture(say("Power"), chart, key="power", note=note, why=why, remedy=remedy, marks=marks)
 
 

@@ -118,9 +118,9 @@ def _findings(deployments: pd.DataFrame, every: Seen, view: View) -> list[Findin
 def _queues(deployments: pd.DataFrame, view: View) -> dict[int, pd.DataFrame]:
     """How many requests waited, step by step, by deployment; of most it is known that none did."""
     window = (view.start_ms, view.end_ms)
-    waited = loaders.above_zero("deployment", "waiting_requests", things.ids(deployments), *window)
-    waits = deployments["waiting_requests"] > 0
-    ids = things.ids(deployments[waits | deployments["entity_id"].isin(waited)])
+    most = loaders.extremes("deployment", "waiting_requests", things.ids(deployments), *window)
+    waited = deployments["entity_id"].isin(most.loc[most["highest"] > 0, "entity_id"])
+    ids = things.ids(deployments[waited | (deployments["waiting_requests"] > 0)])
     steps = loaders.series("deployment", ("waiting_requests",), ids, *window, view.step_ms)
     queues: dict[int, pd.DataFrame] = {entity_id: steps[steps["entity_id"] == entity_id] for entity_id in ids}
     return queues

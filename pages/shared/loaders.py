@@ -227,9 +227,9 @@ def power_course(
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def above_zero(family: str, gauge: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> set[int]:
-    """``queries.above_zero``: those of which a gauge may have been over zero."""
-    return queries.above_zero(open_store().engine, family, gauge, entity_ids, start_ms, end_ms)
+def extremes(family: str, metric: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``queries.extremes``: what tells which entities need a closer look."""
+    return queries.extremes(open_store().engine, family, metric, entity_ids, start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
-
 import pandas as pd
 
 from analytics.serving import are_gateways
@@ -70,25 +67,27 @@ def _with_newest(family: str, view: View, only: pd.DataFrame | None = None) -> p
 def names(frame: pd.DataFrame) -> pd.Series:
     """A short name for each entity, unique within the frame, the same every time."""
     several_hosts = frame["host"].nunique() > 1
-    rows = frame[["family", "key", "host", "vendor", "model", "labels"]].to_dict("records")
-    chosen = pd.Series([_name(row, several_hosts) for row in rows], index=frame.index, dtype="str")
+    columns = (frame[name].to_numpy(dtype="object") for name in ("family", "key", "host", "vendor", "model", "labels"))
+    chosen = pd.Series(
+        [_name(several_hosts, *row) for row in zip(*columns, strict=True)], index=frame.index, dtype="str"
+    )
     twice = chosen.duplicated(keep=False)
     return chosen.where(~twice, chosen + " " + frame["key"].str[-8:])
 
 
-def _name(row: dict[Hashable, Any], several_hosts: bool) -> str:
-    labels = row["labels"] if isinstance(row["labels"], dict) else {}
-    model = str(row["model"] or "").removeprefix(f"{row['vendor']} ")
-    if row["family"] == "accelerator":
+def _name(several_hosts: bool, family: str, key: str, host: str, vendor: object, model: object, told: object) -> str:
+    labels = told if isinstance(told, dict) else {}
+    called = str(model or "").removeprefix(f"{vendor} ")
+    if family == "accelerator":
         index = labels.get("index")
-        short = f"{model or say('accelerator')} #{index}" if index else f"{model or row['key']}"
-    elif row["family"] == "deployment":
-        return f"{model} @ {labels['url']}" if model and labels.get("url") else str(row["key"])
-    elif row["family"] == "cpu":
-        short = str(row["key"]).removeprefix(f"{row['host']}/")
+        short = f"{called or say('accelerator')} #{index}" if index else called or key
+    elif family == "deployment":
+        return f"{called} @ {labels['url']}" if called and labels.get("url") else key
+    elif family == "cpu":
+        short = key.removeprefix(f"{host}/")
     else:
-        return str(row["key"])
-    return f"{row['host']} {short}" if several_hosts else short
+        return key
+    return f"{host} {short}" if several_hosts else short
 
 
 def _served_on(view: View) -> dict[int, str]:
@@ -111,12 +110,6 @@ def ids(frame: pd.DataFrame) -> tuple[int, ...]:
 def named(readings: pd.DataFrame, things: pd.DataFrame, by: str = "name") -> pd.DataFrame:
     """Readings with the name (or another column) of what they are about, as ``series``."""
     return readings.assign(series=readings["entity_id"].map(things.set_index("entity_id")[by]))
-
-
-def summed(readings: pd.DataFrame, column: str, by: str = "series") -> pd.DataFrame:
-    """A column added up over all entities of one group, per step; unknown where none reports."""
-    sums = readings.groupby(["bucket_at", by])[[column]].sum(min_count=1)
-    return sums.reset_index()
 
 
 def tidy(steps: pd.DataFrame, column: str) -> pd.DataFrame:

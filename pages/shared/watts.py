@@ -1,17 +1,33 @@
-"""Power at this moment as figures: of accelerators, of CPU packages, of whole nodes; each of its own scope."""
+"""Power of accelerators, CPU packages and whole nodes, each of its own scope: now, as figures, and over time."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from core.language import say, spoken
+from analytics.power import Course, in_hours
+from core.language import _, say, spoken
 from core.units import show, unit_of
-from pages.shared import things
+from pages.shared import loaders, things
 from pages.shared.figures import Figure
 from pages.shared.filters import View
 from pages.shared.reasons import reasons
 
 _WATTS = unit_of("power_watts")
+MEASURED = _("measured")
+
+
+def over_time(family: str, metric: str, frame: pd.DataFrame, by: str, view: View) -> tuple[pd.DataFrame, Course]:
+    """``bucket_at``, ``series`` and the metric, per step and group by a column; and what that was made of."""
+    groups = {str(name): things.ids(one) for name, one in frame.groupby(by)}
+    course = loaders.power_course(family, metric, tuple(groups.values()), view.start_ms, view.end_ms, view.step_ms)
+    return course.parts(list(groups), metric), course
+
+
+def basis(view: View, measured: str = MEASURED) -> list[str]:
+    """How power over time came about, and its steps; ``measured``, marked: what is said of samples."""
+    if in_hours(view.start_ms, view.step_ms):
+        return [say("derived"), view.resolution, say("accounts of whole hours")]
+    return [say(measured), view.resolution]
 
 
 def accelerator_power(frame: pd.DataFrame, view: View) -> Figure:

@@ -226,7 +226,7 @@ ASKED: dict[str, list[tuple[Any, ...]]] = {
     "state_shares": [("accelerator", "throttle_reasons", None, *WINDOW, HOUR_MS)],
     "observed_seconds": [("cpu", None, *WINDOW)],
     "seen": [("accelerator", *WINDOW), ("cpu", *NEVER)],
-    "above_zero": [("deployment", "running_requests", [1, 2, 3, 4, 5, 6, 7, 8], *WINDOW)],
+    "extremes": [("deployment", "running_requests", [1, 2, 3, 4, 5, 6, 7, 8], *WINDOW)],
     "latency": [(None, ["ttft"], *WINDOW), (None, ["ttft"], *WINDOW, HOUR_MS), ([1], ["itl"], *WINDOW)],
     "probes": [WINDOW, NEVER],
     "probe_spend": [()],

@@ -165,7 +165,7 @@ def test_the_newest_event_of_a_kind_per_entity_however_old(store: Store):
     assert queries.newest_events(store.reader, "nothing of the kind").empty
 
 
-def test_a_gauge_over_zero_is_found_in_rows_and_in_blocks(store: Store):
+def test_between_what_values_a_metric_lay_is_found_in_rows_and_in_blocks(store: Store):
     hour_ms = 3_600_000
     start_ms = START_MS // (8 * hour_ms) * 8 * hour_ms
     for key, waiting in (("waited", [0, 2, 0]), ("calm", [0, 0, 0]), ("unknown", [None, None, None])):
@@ -178,12 +178,14 @@ def test_a_gauge_over_zero_is_found_in_rows_and_in_blocks(store: Store):
     keys = queries.entities(store.reader, "deployment").set_index("key")["entity_id"]
     asked = ("deployment", "waiting_requests", keys.tolist())
 
-    def found(first: int, last: int) -> set[int]:
-        return queries.above_zero(store.reader, *asked, start_ms + first * STEP, start_ms + last * STEP)
+    def found(first: int, last: int) -> list[tuple[float, ...]]:
+        frame = queries.extremes(store.reader, *asked, start_ms + first * STEP, start_ms + last * STEP)
+        return list(frame.itertuples(index=False, name=None))
 
-    assert found(0, 3) == {keys["waited"]}
-    assert found(2, 3) == set()
+    both = [(keys["waited"], 0.0, 2.0), (keys["calm"], 0.0, 0.0)]
+    assert found(0, 3) == both
+    assert found(2, 3) == [(keys["waited"], 0.0, 0.0), (keys["calm"], 0.0, 0.0)]
     Upkeep(store.reader, store.writer, StorageSettings()).seal(start_ms + 2 * hour_ms)
-    assert found(0, 3) == {keys["waited"]}
-    assert found(5, 6) == {keys["waited"]}  # within the same sealed span
-    assert queries.above_zero(store.reader, *asked, start_ms + 8 * hour_ms, start_ms + 9 * hour_ms) == set()
+    assert found(0, 3) == both
+    assert found(5, 6) == both  # within the same sealed span
+    assert queries.extremes(store.reader, *asked, start_ms + 8 * hour_ms, start_ms + 9 * hour_ms).empty
