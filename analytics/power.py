@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,7 @@ def course(
     start_ms: int,
     end_ms: int,
     step_ms: int,
+    read: Callable[[Sequence[int], int, int], NDArray[np.float64]] | None = None,
 ) -> Course:
     """Mean power of each step, summed over the devices of each group.
 
@@ -215,15 +217,17 @@ def course(
         start_ms: window start.
         end_ms: window end.
         step_ms: of each step.
+        read: gives ``steps.means`` of entities from one instant to another, where it is kept.
     """
+    of_samples = read or partial(means, engine, family, metric, step_ms=step_ms)
     if not in_hours(start_ms, step_ms):
-        return _sampled(engine, family, metric, groups, start_ms, end_ms, step_ms)
+        return _sampled(of_samples, groups, start_ms, end_ms, step_ms)
     ids = [entity_id for group in groups for entity_id in group]
     until = queries.accounted_until(engine)
     until_ms = min(max((until.get(entity_id, start_ms) for entity_id in ids), default=start_ms), end_ms)
     accounted_ms = start_ms + max(until_ms - start_ms, 0) // step_ms * step_ms
     watts, reporting = meters.mean_power(engine, groups, start_ms, accounted_ms, step_ms)
-    rest = _sampled(engine, family, metric, groups, accounted_ms, end_ms, step_ms)
+    rest = _sampled(of_samples, groups, accounted_ms, end_ms, step_ms)
     return Course(
         _steps(start_ms, end_ms, step_ms),
         np.concatenate((watts, rest.watts), axis=1),
@@ -238,16 +242,14 @@ def in_hours(start_ms: int, step_ms: int) -> bool:
 
 
 def _sampled(
-    engine: Store,
-    family: str,
-    metric: str,
+    read: Callable[[Sequence[int], int, int], NDArray[np.float64]],
     groups: Sequence[Sequence[int]],
     start_ms: int,
     end_ms: int,
     step_ms: int,
 ) -> Course:
     ids = np.array([entity_id for group in groups for entity_id in group], dtype="int64")
-    found = means(engine, family, metric, ids.tolist(), start_ms, end_ms, step_ms)
+    found = read(ids.tolist(), start_ms, end_ms)
     known = np.isfinite(found)
     ends = np.cumsum([len(group) for group in groups])
     rows = [slice(end - len(group), end) for group, end in zip(groups, ends, strict=True)]

@@ -307,7 +307,7 @@ def seen(engine: Engine, family: str, start_ms: int, end_ms: int) -> set[int]:
 
 
 def extremes(
-    engine: Engine, family: str, metric: str, entity_ids: Sequence[int], start_ms: int, end_ms: int
+    engine: Engine, family: str, metric: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
 ) -> pd.DataFrame:
     """Between what values a metric lay in a window, or before and after it within a sealed span that the window cuts.
 

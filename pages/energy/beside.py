@@ -60,7 +60,7 @@ def _over_time(subject: Subject, view: View, marks: Marks | None) -> None:
 
 def _rows(subject: Subject, view: View) -> pd.DataFrame:
     """A row per thing: power now, and energy by its accounts."""
-    found = loaders.energy_by_device(subject.family, subject.ids, *hours_of(view.start_ms, view.end_ms))
+    found = loaders.energy_by_device(subject.family, *hours_of(view.start_ms, view.end_ms))
     sums = found.set_index("entity_id").reindex(subject.frame["entity_id"]).reset_index(drop=True)
     return pd.DataFrame(
         {

@@ -47,8 +47,11 @@ def draw(view: View) -> None:
         return
     energy = _energy(main, view)
     sites = energy_by_site(settings(), energy)
-    whole = (main.family, main.ids, *hours_of(view.start_ms, view.end_ms))
-    hours, by_state = loaders.energy_by_hour(*whole), loaders.energy_by_device(*whole)
+    whole = hours_of(view.start_ms, view.end_ms)
+    hours, by_state = (
+        loaders.energy_by_hour(main.family, main.ids, *whole),
+        loaders.energy_by_device(main.family, *whole),
+    )
     found, sentence = _findings(main, energy, view), _sentence(main, energy, view)
     verdict([*found, Finding(Severity.INFO, sentence)] if found else [], sentence, view)
     now = watts.accelerator_power if main is cards else watts.cpu_power
@@ -78,7 +81,7 @@ def draw(view: View) -> None:
 
 def _energy(main: Subject, view: View) -> pd.DataFrame:
     """The subject's things, with what is known of the energy of each over the window."""
-    found = loaders.checked_energy(main.family, main.ids, view.start_ms, view.end_ms)
+    found = loaders.checked_energy(main.family, view.start_ms, view.end_ms)
     joined = main.frame.merge(found, "left", "entity_id")
     return joined.assign(
         energy_label=joined["energy_label"].fillna("missing"),

@@ -169,9 +169,10 @@ def broken(frame: pd.DataFrame) -> list[Finding]:
 def memory_errors(frame: pd.DataFrame, view: View) -> list[Finding]:
     """Uncorrected memory errors that were counted within the window."""
     name, looked_back_ms = "ecc_uncorrected_errors_total", view.start_ms - LOOKBACK_MS
-    between = loaders.extremes("accelerator", name, things.ids(frame), looked_back_ms, view.end_ms)
-    grown = between[between["highest"] > between["lowest"]]
-    counts = loaders.increases("accelerator", (name,), things.ids(grown), view.start_ms, view.end_ms)
+    between = loaders.extremes("accelerator", name, looked_back_ms, view.end_ms)
+    grown = between.loc[between["highest"] > between["lowest"], "entity_id"]
+    suspects = things.ids(frame[frame["entity_id"].isin(grown)])
+    counts = loaders.increases("accelerator", (name,), suspects, view.start_ms, view.end_ms)
     bad = things.named(counts[counts[name] > 0], frame)
     return [
         Finding(

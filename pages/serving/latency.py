@@ -118,7 +118,7 @@ def _findings(deployments: pd.DataFrame, every: Seen, view: View) -> list[Findin
 def _queues(deployments: pd.DataFrame, view: View) -> dict[int, pd.DataFrame]:
     """How many requests waited, step by step, by deployment; of most it is known that none did."""
     window = (view.start_ms, view.end_ms)
-    most = loaders.extremes("deployment", "waiting_requests", things.ids(deployments), *window)
+    most = loaders.extremes("deployment", "waiting_requests", *window)
     waited = deployments["entity_id"].isin(most.loc[most["highest"] > 0, "entity_id"])
     ids = things.ids(deployments[waited | (deployments["waiting_requests"] > 0)])
     steps = loaders.series("deployment", ("waiting_requests",), ids, *window, view.step_ms)

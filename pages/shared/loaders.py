@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import streamlit as st
+from numpy.typing import NDArray
 
 from analytics import (
     capacity,
@@ -149,12 +153,28 @@ def series(
     return queries.read(open_store().engine, family, metrics, entity_ids, start_ms, end_ms, step_ms)
 
 
+def _means(
+    family: str, metric: str, entity_ids: Sequence[int], start_ms: int, end_ms: int, step_ms: int
+) -> NDArray[np.float64]:
+    """``steps.means``; read once for the whole family, so that a filter asks for nothing anew."""
+    every, found = _means_of_all(family, metric, start_ms, end_ms, step_ms)
+    return found[every.get_indexer(pd.Index(entity_ids))]
+
+
+@st.cache_resource(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)  # as ``_ledger``
+def _means_of_all(
+    family: str, metric: str, start_ms: int, end_ms: int, step_ms: int
+) -> tuple[pd.Index[int], NDArray[np.float64]]:
+    ids = pd.Index(entities(family)["entity_id"])
+    return ids, steps.means(open_store().engine, family, metric, ids.tolist(), start_ms, end_ms, step_ms)
+
+
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
 def spread(
     family: str, metric: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
     """Mean, ``_min`` and ``_max`` of a gauge over all entities that tell it, per step, as ``timeseries.band`` takes."""
-    found = steps.means(open_store().engine, family, metric, entity_ids, start_ms, end_ms, step_ms)
+    found = _means(family, metric, entity_ids, start_ms, end_ms, step_ms)
     at_ms = pd.Series(range(start_ms, end_ms, step_ms), dtype="int64")
     known = pd.DataFrame(found.T, index=pd.to_datetime(at_ms, unit="ms", utc=True)).dropna(how="all")
     over = known.agg(["mean", "min", "max"], axis=1).rename_axis("bucket_at").reset_index()
@@ -200,10 +220,10 @@ def increases(
     return queries.increases(open_store().engine, family, metrics, entity_ids, start_ms, end_ms)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def checked_energy(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
-    """``power.checked_energy`` of a window."""
-    return power.checked_energy(open_store().engine, family, entity_ids, start_ms, end_ms)
+@st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
+def checked_energy(family: str, start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``power.checked_energy`` of all devices of a family."""
+    return power.checked_energy(open_store().engine, family, None, start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
@@ -213,9 +233,9 @@ def energy_by_hour(family: str, entity_ids: tuple[int, ...], start_ms: int, end_
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def energy_by_device(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
-    """``power.energy_by_device``: of whole UTC hours."""
-    return power.energy_by_device(open_store().engine, family, entity_ids, start_ms, end_ms)
+def energy_by_device(family: str, start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``power.energy_by_device`` of all devices of a family: of whole UTC hours."""
+    return power.energy_by_device(open_store().engine, family, None, start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=64, show_spinner=False)
@@ -223,13 +243,14 @@ def power_course(
     family: str, metric: str, groups: tuple[tuple[int, ...], ...], start_ms: int, end_ms: int, step_ms: int
 ) -> power.Course:
     """``power.course``: of groups of entities."""
-    return power.course(open_store().engine, family, metric, groups, start_ms, end_ms, step_ms)
+    read = partial(_means, family, metric, step_ms=step_ms)
+    return power.course(open_store().engine, family, metric, groups, start_ms, end_ms, step_ms, read)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def extremes(family: str, metric: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
-    """``queries.extremes``: what tells which entities need a closer look."""
-    return queries.extremes(open_store().engine, family, metric, entity_ids, start_ms, end_ms)
+def extremes(family: str, metric: str, start_ms: int, end_ms: int) -> pd.DataFrame:
+    """``queries.extremes`` of all entities of a family: what tells which need a closer look."""
+    return queries.extremes(open_store().engine, family, metric, None, start_ms, end_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
