@@ -1,4 +1,4 @@
-"""What the daemon starts every few minutes: keep the weeks that are over, and send the last one when it is time.
+"""What the daemon starts every few minutes: keep the weeks, and send the last one that is over when it is time.
 
 Whatever happens in between (a week switched off, two daemons, a crash), a week is sent once to each recipient: sending
 is claimed in the store first. A delivery that failed is tried again, later each time, until the next week is there.
@@ -18,7 +18,7 @@ from core.settings import Settings
 from core.sites import WEEKDAYS
 from core.summary import Delivery
 from reports import deliver
-from reports.keep import closed_weeks, keep_weeks
+from reports.keep import closed_weeks, keep_so_far, keep_weeks
 from reports.words import words
 from storage import summaries
 from storage.engine import Store
@@ -43,6 +43,7 @@ def due(settings: Settings, now_ms: int) -> Iterator[str]:
             for recipient in settings.summary.deliver:
                 for line, _ in send(engine, settings, f"{mondays[-1]:%G-W%V}", recipient, now_ms):
                     yield line
+        keep_so_far(engine, settings, now_ms)
 
 
 def send_again(settings: Settings, week: tuple[int, int], now_ms: int) -> Iterator[tuple[str, bool]]:

@@ -1,4 +1,7 @@
-"""Keep the weeks that are over: each when it closes, and once more where prices or late data change what it says."""
+"""Keep the weeks that are over: each when it closes, and once more where prices or late data change what it says.
+
+The running week is kept as well, hour by hour in the place of the hour before, so that nobody waits for it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from analytics.weekly.week import week_span
 from core.settings import Settings
 from storage import queries, summaries
 from storage.engine import Store
-from storage.summaries import Kept, Made
+from storage.summaries import SO_FAR, Kept, Made
 
 PATIENCE_HOURS = 24
 """A week is made without its last hours where accounts have not reached its end by then."""
@@ -57,6 +60,32 @@ def keep_weeks(engine: Store, settings: Settings, now_ms: int) -> Iterator[Kept]
         )
         if summaries.keep(engine, made, text):
             yield made
+
+
+def keep_so_far(engine: Store, settings: Settings, now_ms: int) -> None:
+    """Make the running week as far as it has come, where an hour was accounted for or a price changed since."""
+    monday = local(now_ms, settings.site.zone).date()
+    year, week, _ = monday.isocalendar()
+    accounted_ms = max(queries.accounted_until(engine).values(), default=0)
+    if accounted_ms <= week_span(year, week, settings).start_ms:
+        return
+    made = Kept(
+        week=f"{year}-W{week:02}",
+        version=SO_FAR,
+        made_at_ms=now_ms,
+        host=settings.collectors.host_name,
+        reason=Made.HOUR,
+        settings_digest=settings_digest(settings),
+        accounts_digest=str(accounted_ms),
+    )
+    have = summaries.kept_so_far(engine)
+    if have is None or _rests_on(have) != _rests_on(made):
+        text = kept.to_text(weekly_summary(engine, settings, year, week, now_ms))
+        summaries.keep_so_far(engine, made, text)
+
+
+def _rests_on(one: Kept) -> tuple[str, ...]:
+    return one.week, one.settings_digest, one.accounts_digest
 
 
 def closed_weeks(engine: Store, settings: Settings, now_ms: int) -> list[date]:

@@ -318,10 +318,10 @@ weekly_summary = Table(
     "weekly_summary",
     metadata,
     Column("week", Text, primary_key=True),  # of ISO 8601: 2026-W46
-    Column("version", Integer, primary_key=True),  # from 1; a later one leaves the earlier ones as they are
+    Column("version", Integer, primary_key=True),  # from 1; a later one leaves the earlier ones as they are. 0: so far
     Column("made_at_ms", Integer, nullable=False),
     Column("host", Text, nullable=False),
-    Column("reason", Text, nullable=False),  # closed, settings or data: what made it be made
+    Column("reason", Text, nullable=False),  # closed, settings, data or hour: what made it be made
     Column("settings_digest", Text, nullable=False),  # of the prices and promises that it was made with
     Column("accounts_digest", Text, nullable=False),  # of the accounts that it was made from
     Column("content", Text, nullable=False),  # JSON

@@ -1,7 +1,8 @@
 """Weekly summaries as they were made, and whom they were sent to.
 
 Whoever makes them writes them here, beside the daemon, in transactions of a row each. A summary that is there is
-never changed: prices or data that come later make another version of the week.
+never changed: prices or data that come later make another version of the week. Only the running week, as far as it has
+come, has one that each later one replaces.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Engine, and_, func, select, update
+from sqlalchemy import ColumnElement, Engine, and_, delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 
 from storage import schema
@@ -22,6 +23,8 @@ from storage.schema import DAY_MS
 
 _SUMMARY, _DELIVERY = schema.weekly_summary.c, schema.summary_delivery.c
 _DAY_HOURS = 24
+SO_FAR = 0
+"""The version of a week that is not over."""
 
 
 class Made(StrEnum):
@@ -30,6 +33,7 @@ class Made(StrEnum):
     CLOSED = "closed"
     SETTINGS = "settings"
     DATA = "data"
+    HOUR = "hour"
 
 
 class State(StrEnum):
@@ -86,11 +90,19 @@ def writing(address: Address, place: str) -> Iterator[Engine]:
 
 
 def kept(engine: Engine, week: str | None = None) -> list[Kept]:
-    """All versions of a week or of all weeks, newest week first and its newest version first."""
+    """All versions of a week or of all weeks that are over, newest week first and its newest version first."""
+    of_week = _SUMMARY.version != SO_FAR
+    return _kept(engine, of_week if week is None else of_week & (_SUMMARY.week == week))
+
+
+def kept_so_far(engine: Engine) -> Kept | None:
+    """The running week as far as it had come when that was last looked at."""
+    return next(iter(_kept(engine, _SUMMARY.version == SO_FAR)), None)
+
+
+def _kept(engine: Engine, which: ColumnElement[bool]) -> list[Kept]:
     columns = [column for column in schema.weekly_summary.c if column.name != "content"]
-    asked = select(*columns).order_by(_SUMMARY.week.desc(), _SUMMARY.version.desc())
-    if week is not None:
-        asked = asked.where(_SUMMARY.week == week)
+    asked = select(*columns).where(which).order_by(_SUMMARY.week.desc(), _SUMMARY.version.desc())
     with engine.connect() as connection:
         rows = connection.execute(asked).all()
     return [Kept(**row._asdict() | {"reason": Made(row.reason)}) for row in rows]
@@ -105,10 +117,20 @@ def content(engine: Engine, week: str, version: int) -> str | None:
 
 def keep(engine: Engine, one: Kept, text: str) -> bool:
     """Add a version; ``False`` where somebody else has added it meanwhile."""
-    row = {name: getattr(one, name) for name in one.__slots__} | {"content": text}
     with engine.begin() as connection:
-        added = insert(connection, schema.weekly_summary).values(row).on_conflict_do_nothing()
+        added = insert(connection, schema.weekly_summary).values(_row(one, text)).on_conflict_do_nothing()
         return connection.execute(added.returning(_SUMMARY.version)).first() is not None
+
+
+def keep_so_far(engine: Engine, one: Kept, text: str) -> None:
+    """Put the running week, as far as it has come, in the place of what was there."""
+    with engine.begin() as connection:
+        connection.execute(delete(schema.weekly_summary).where(_SUMMARY.version == SO_FAR))
+        connection.execute(insert(connection, schema.weekly_summary).values(_row(one, text)).on_conflict_do_nothing())
+
+
+def _row(one: Kept, text: str) -> dict[str, object]:
+    return {name: getattr(one, name) for name in one.__slots__} | {"content": text}
 
 
 def confirm(engine: Engine, one: Kept, settings_digest: str, accounts_digest: str) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from analytics.weekly import WeeklySummary, weekly_summary
 from analytics.weekly.kept import read_kept
+from core.language import say
 from pages.shared.loaders import NOW_TTL, WINDOW_TTL
 from pages.shared.store import open_store, settings
+from reports.keep import settings_digest
 from storage import summaries
-from storage.summaries import Delivery, Kept
+from storage.summaries import SO_FAR, Delivery, Kept
+
+FRESH_MS = 2 * 3_600_000  # it is made anew each hour
 
 
 @st.cache_data(ttl=NOW_TTL, max_entries=2, show_spinner=False)
@@ -25,13 +31,32 @@ def deliveries() -> list[Delivery]:
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
-def kept_week(week: str, version: int) -> WeeklySummary | None:
-    """``read_kept``: a version as it was made."""
+def kept_week(week: str, version: int, made_at_ms: int | None = None) -> WeeklySummary | None:
+    """``read_kept``: a version as it was made; at an instant, where there was another before."""
     return read_kept(open_store().engine, week, version)
 
 
+def week_so_far(week: str) -> WeeklySummary:
+    """The running week such as ``2026-W46`` as it was kept within the last hours, else made now."""
+    have, now_ms = _kept_so_far(), round(time.time() // WINDOW_TTL * WINDOW_TTL * 1000)
+    if have is not None and have.week == week and now_ms - have.made_at_ms < FRESH_MS and _is_of_these_prices(have):
+        found = kept_week(week, SO_FAR, have.made_at_ms)
+        if found is not None:
+            return found
+    with st.spinner(say("Reading the week so far"), show_time=True):
+        return _week_so_far(week, now_ms)
+
+
+@st.cache_data(ttl=NOW_TTL, max_entries=2, show_spinner=False)
+def _kept_so_far() -> Kept | None:
+    return summaries.kept_so_far(open_store().engine)
+
+
+def _is_of_these_prices(have: Kept) -> bool:
+    return have.settings_digest == settings_digest(settings())
+
+
 @st.cache_data(ttl=WINDOW_TTL, max_entries=4, show_spinner=False)
-def week_so_far(week: str, at_ms: int) -> WeeklySummary:
-    """``weekly_summary`` of a week such as ``2026-W46`` up to an instant."""
+def _week_so_far(week: str, at_ms: int) -> WeeklySummary:
     year, number = week.split("-W")
     return weekly_summary(open_store().engine, settings(), int(year), int(number), at_ms)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import streamlit as st
 
 from analytics.weekly import WeeklySummary
 from core.errors import StoreError
 from core.language import _, say, spoken
-from pages.shared import loaders, weeks, words
+from pages.shared import weeks, words
 from pages.shared.frame import no_data, still_page
 from pages.shared.store import settings
 from pages.summary import choosing, kept, layout
@@ -58,10 +56,7 @@ def _summary(week: str | None, version: int | None) -> WeeklySummary | None:
     """As it was kept; of a week that is not, as it is so far."""
     if week is None:
         return None
-    if version is not None:
-        return weeks.kept_week(week, version)
-    with st.spinner(say("Reading the week so far"), show_time=True):
-        return weeks.week_so_far(week, round(time.time() // loaders.WINDOW_TTL * loaders.WINDOW_TTL * 1000))
+    return weeks.week_so_far(week) if version is None else weeks.kept_week(week, version)
 
 
 if __name__ == "__main__":

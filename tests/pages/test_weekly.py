@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import re
 import sqlite3
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import streamlit as st
@@ -13,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 from analytics.weekly import Figure
 from analytics.weekly.kept import newest_kept
+from analytics.weekly.week import week_span
 from core.settings import load
+from pages.shared import weeks
 from reports.due import due
 from storage import summaries
 from storage.engine import reader_engine, writer_engine
@@ -161,6 +165,38 @@ def test_an_earlier_version_stays_readable(kept: Path, open_page: Open):
     assert "2 versions of this week are kept" in said(test)
     test.selectbox(key="version-2026-W41").select(1).run()
     assert values(test)["Total cost"] == before
+
+
+def test_the_running_week_is_that_of_the_last_hour_where_it_is_kept(
+    database: Path, open_page: Open, now_ms: int, monkeypatch: pytest.MonkeyPatch
+):
+    configure(database)
+    engine = writer_engine(database)
+    upgrade(engine)
+    writer = Writer(engine, host="box", flush_seconds=0.01)
+    writer.start()
+    reader = reader_engine(database)
+    monday = datetime.fromtimestamp(now_ms / 1000, ZoneInfo("America/Santiago")).date()
+    begin_ms = week_span(*monday.isocalendar()[:2], load(database.with_name("vatio.toml"))).start_ms
+    if now_ms - begin_ms < 2 * HOUR_MS:
+        pytest.skip("the week has no whole hour yet")
+    hour = (now_ms - begin_ms) // HOUR_MS - 1 + WEEK * ((begin_ms - MONDAY_MS) // (WEEK * HOUR_MS))
+    account(Store(database, database, writer, reader), now_ms, *fleet(1, begin=hour))
+    writer.stop()
+    reader.dispose()
+    keep(database, now_ms)
+
+    def no_more(*of: object) -> None:
+        raise AssertionError("it is kept")
+
+    monkeypatch.setattr(weeks, "weekly_summary", no_more)
+    test = open_page(PAGE)
+    test.selectbox(key="week").select(test.selectbox(key="week").options[0]).run()
+    assert not test.exception
+    assert "not kept yet" in said(test)
+    configure(database, 70_080.0)  # other prices: what is kept does not hold
+    st.cache_resource.clear()
+    assert open_page(PAGE).exception
 
 
 def test_the_running_week_is_made_as_it_is_so_far(kept: Path, open_page: Open):

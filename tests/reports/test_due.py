@@ -14,7 +14,7 @@ from core.settings import Settings
 from reports.due import RETRY_MS, due, due_ms
 from reports.keep import PATIENCE_HOURS, closed_weeks
 from storage import summaries
-from storage.summaries import State
+from storage.summaries import SO_FAR, State
 from tests.analytics.weeks import HOUR_MS, MONDAY_MS, OWNED, WEEK, account, fleet, settings
 from tests.conftest import Store
 from tests.reports.receiving import Hook, hook
@@ -62,6 +62,28 @@ def test_each_week_is_kept_once_when_it_is_over(two_weeks: Store):
     kept = read_kept(two_weeks.reader, "2026-W41", 1)
     assert kept is not None
     assert {one.weeks for one in kept.records} == {2}  # it knows the week before
+
+
+def test_the_running_week_is_kept_as_far_as_it_has_come_and_made_anew_each_hour(store: Store):
+    account(store, THIRD_MS + 3 * HOUR_MS, *fleet(2 * WEEK + 3))
+    do(of(store), THIRD_MS + 3 * HOUR_MS)
+    first, early = summaries.kept_so_far(store.reader), read_kept(store.reader, "2026-W42", SO_FAR)
+    assert first is not None
+    assert early is not None
+    assert (first.week, early.is_whole, early.elapsed_hours) == ("2026-W42", False, 3)
+    assert "2026-W42" not in {one.week for one in summaries.kept(store.reader)}
+    do(of(store), THIRD_MS + 3 * HOUR_MS + 900_000)
+    assert summaries.kept_so_far(store.reader) == first
+    account(store, THIRD_MS + 5 * HOUR_MS, *fleet(2, begin=2 * WEEK + 3))
+    do(of(store), THIRD_MS + 5 * HOUR_MS)
+    later = read_kept(store.reader, "2026-W42", SO_FAR)
+    assert later is not None
+    assert later.elapsed_hours == 5
+    dearer = of(store, cost={"hardware": [{**OWNED, "capex": 2 * OWNED["capex"]}]})
+    do(dearer, THIRD_MS + 5 * HOUR_MS + 1)
+    again = read_kept(store.reader, "2026-W42", SO_FAR)
+    assert again is not None
+    assert again.figures["total_usd"].value > later.figures["total_usd"].value  # type: ignore[operator]
 
 
 def test_another_price_makes_another_version_and_the_old_one_stays(two_weeks: Store):
