@@ -117,7 +117,7 @@ def device_stretches(
         until_ms: ``queries.accounted_until``.
         output_weight_ratio: as there; tokens of a stretch weigh where deployments share a device in it.
         by_state: whether energy while active and while idle matter each for itself. Packages of a host are divided into
-            these hour by hour, so that stretches are cut for them.
+            these hour by hour, so that where there are some, stretches are cut.
     """
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     entities = queries.entities(engine).set_index("entity_id")
@@ -125,9 +125,10 @@ def device_stretches(
     joined = joined[~joined["deployment_id"].isin(entities.index[are_gateways(entities)])]
     devices = _devices(entities, joined)
     work = _work(engine, edges_ms)
-    read = _read(engine, None, devices, entities, until_ms, edges_ms)
-    held = held_stretches(joined, entities, devices, edges_ms)
-    mixed = read[_is_mixed(read, entities) | (by_state & read["package_joules"].notna() & (read["width_hours"] > 1))]
+    cut = range(start_ms, end_ms + 1, MS_PER_HOUR) if by_state and _has_packages(engine, start_ms, end_ms) else edges_ms
+    read = _read(engine, None, devices, entities, until_ms, cut)
+    held = held_stretches(joined, entities, devices, cut)
+    mixed = read[_is_mixed(read, entities)]
     if len(mixed):
         ids = mixed["device_id"].unique().tolist()
         cut = _cut_into_hours(edges_ms, set(mixed["hour_ms"]))
@@ -138,6 +139,11 @@ def device_stretches(
     hours = _with_energy(read, devices)
     shares = share_out(hours, held, work, edges_ms, output_weight_ratio)
     return DeviceHours(tuple(edges_ms), devices, hours, shares, work)
+
+
+def _has_packages(engine: Store, start_ms: int, end_ms: int) -> bool:
+    found = queries.accounts(engine, "cpu", None, (start_ms, end_ms), ("energy_joules",))
+    return bool(found["energy_joules"].notna().any())
 
 
 def _cut_into_hours(edges_ms: Sequence[int], begins_ms: set[int]) -> list[int]:

@@ -20,10 +20,10 @@ def p95(engine: Store, ids: Sequence[int], kind: Latency, start_ms: int, end_ms:
     """Of all servers together, as ``analytics.latency.quantiles`` has it; ``None`` where too little was seen."""
     if not ids or start_ms >= end_ms:
         return None
-    frame = queries.latency(engine, ids, [kind.value], start_ms, end_ms)
-    by_bounds: dict[tuple[float, ...], NDArray[np.float64]] = {}
-    for bounds, increments in zip(frame["upper_bounds_seconds"], frame["increments"], strict=True):
-        by_bounds[bounds] = by_bounds.get(bounds, np.zeros(len(bounds))) + increments
+    frame = queries.latency(engine, ids, [kind.value], start_ms, end_ms, together=True)
+    by_bounds: dict[tuple[float, ...], NDArray[np.float64]] = dict(
+        zip(frame["upper_bounds_seconds"], frame["increments"], strict=True)
+    )
     if not by_bounds:
         return None
     bounds, most = max(by_bounds.items(), key=lambda one: (len(one[0]) > 1, one[1].sum()))
