@@ -1,9 +1,9 @@
 """Fifty live pages open at once, without fifty browsers: each session speaks Streamlit's own protocol.
 
-A browser opens a WebSocket, asks for a run of the script, and is told by ``auto_rerun`` which fragment to ask for again
-and how often. So does a session here. A refresh takes from that request until ``script_finished``, with every message
-in between received; a browser would then draw. A refresh that takes longer than the pace costs the next one, as it
-does in a browser, and is counted as late.
+A browser opens a WebSocket, asks for a run of the script, and is told by ``auto_rerun`` which fragments to ask for
+again and how often each. So does a session here. A refresh takes from that request until ``script_finished``, with
+every message in between received; a browser would then draw. A refresh that takes longer than its pace costs the next
+one, as it does in a browser, and is counted as late.
 """
 
 from __future__ import annotations
@@ -73,12 +73,13 @@ class _Session:
     socket: ClientConnection
     page: str
     asked: BackMsg
-    pace_seconds: float = 0.0
+    paces_seconds: dict[str, float] = field(default_factory=dict)  # by fragment
     widgets: dict[str, WidgetState] = field(default_factory=dict)
 
-    async def run(self) -> bool:
-        """Ask for a run and wait for its end; whether an exception stood on the page."""
+    async def run(self, fragment: str = "") -> bool:
+        """Ask for a run, of all or of a fragment, and wait for its end; whether an exception stood on the page."""
         failed, again = False, self.asked.rerun_script
+        again.fragment_id, again.is_auto_rerun = fragment, bool(fragment)
         again.widget_states.CopyFrom(WidgetStates(widgets=self.widgets.values()))
         await self.socket.send(self.asked.SerializeToString())
         while True:
@@ -89,8 +90,7 @@ class _Session:
             elif kind == "page_info_changed":
                 again.query_string = message.page_info_changed.query_string
             elif kind == "auto_rerun":
-                self.pace_seconds = message.auto_rerun.interval
-                again.fragment_id, again.is_auto_rerun = message.auto_rerun.fragment_id, True
+                self.paces_seconds[message.auto_rerun.fragment_id] = message.auto_rerun.interval
             elif kind == "delta":
                 failed |= message.delta.new_element.WhichOneof("type") == "exception"
                 if (state := _untouched(message.delta.new_element)) is not None:
@@ -133,17 +133,18 @@ async def _stay(place: str, page: str, window: str, comes: float, begin: float, 
     ) as socket:
         session = _Session(socket, page, asked)
         await session.run()
-        due = time.monotonic()
-        while (due := due + (session.pace_seconds or LOOK_SECONDS)) < begin + found.seconds:
-            await _sleep_until(due)
-            if not session.pace_seconds:
-                continue  # this page does not refresh; it is open
-            asked_at = time.monotonic()
-            failed = await session.run()
+        end = begin + found.seconds
+        due = {fragment: time.monotonic() + pace for fragment, pace in session.paces_seconds.items()}
+        while due and (at := min(due.values())) < end:
+            await _sleep_until(at)
+            fragment = min(due, key=lambda one: due[one])
+            pace, asked_at = session.paces_seconds[fragment], time.monotonic()
+            failed = await session.run(fragment)
             took = time.monotonic() - asked_at
             if asked_at >= begin:
-                found.refreshes.append(Refresh(page, took, took > session.pace_seconds, failed))
-            due += took // session.pace_seconds * session.pace_seconds
+                found.refreshes.append(Refresh(page, took, took > pace, failed))
+            due[fragment] = at + pace * (1 + took // pace)
+        await _sleep_until(end)  # a page that does not refresh is open all the same
 
 
 def _untouched(element: Element) -> WidgetState | None:

@@ -23,7 +23,8 @@ MARKS, BEFORE = "marks", "before"  # what charts show besides their own; so they
 LEAST_STALE_MS = 15_000  # a flush, a cached answer and a refresh may lie between a tick and the eye
 STALE_INTERVALS = 3
 _FILTERS = ("host", "vendor", "hardware", "model", "deployment")
-MINIMUM_REFRESH_SECONDS = 5.0
+LEAST_LOOK_SECONDS = 5.0
+MOST_DRAW_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +143,9 @@ def bar(settings: Settings, *, applies: bool = True) -> None:
             bind="query-params",
             disabled=not applies,
             help=say(
-                "Look for new samples every {seconds} s. Off: the page stands still.",
-                seconds=f"{refresh_seconds(settings):g}",
+                "Look for new samples every {seconds} s, and draw what is new with each step of the range, at least "
+                "once a minute. Off: the page stands still.",
+                seconds=f"{look_seconds(settings):g}",
             ),
         )
         for key, label, value, explained in (
@@ -210,9 +212,15 @@ def narrowed() -> list[str]:
     return [words.one_line(value) for value in chosen if value not in (ALL, None)]
 
 
-def refresh_seconds(settings: Settings) -> float:
-    """How often a live page looks again (s)."""
-    return max(settings.collectors.interval_seconds, MINIMUM_REFRESH_SECONDS)
+def look_seconds(settings: Settings) -> float:
+    """How often a live page looks for new samples (s)."""
+    return max(settings.collectors.interval_seconds, LEAST_LOOK_SECONDS)
+
+
+def draw_seconds(settings: Settings) -> float:
+    """How often it draws what it shows (s): as often as its steps, which is when pictures change."""
+    step_seconds = current(settings).step_ms / 1000
+    return max(look_seconds(settings), min(step_seconds, MOST_DRAW_SECONDS))
 
 
 def current(settings: Settings, *, now_ms: int | None = None) -> View:

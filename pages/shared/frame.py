@@ -1,7 +1,8 @@
 """The frame of every page: title, simulated banner, live strip, and what stands in place of missing data.
 
 A page calls ``page(title, draw)``; ``draw(view)`` puts verdict, tiles, pictures and tables, in this
-order, and runs again by itself while the "Live" switch is on.
+order, and runs again by itself while the "Live" switch is on, as often as its steps. How fresh the samples
+are is told more often than that.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def page(title: str, draw: Draw, *, controls: Callable[[], None] | None = None) 
 
     Args:
         title: its heading, marked for translation.
-        draw: the live part; runs again every few seconds.
+        draw: the live part; runs again with every step.
         controls: widgets of this page alone, drawn once above the live part; ``draw`` reads them from
             ``st.session_state``.
     """
@@ -36,8 +37,10 @@ def page(title: str, draw: Draw, *, controls: Callable[[], None] | None = None) 
         return
     if controls is not None:
         controls()
-    every = filters.refresh_seconds(current) if st.session_state.get("live", True) else None
-    st.fragment(_live, run_every=every, key="page")(draw)
+    is_live = st.session_state.get("live", True)
+    look, again = (filters.look_seconds(current), filters.draw_seconds(current)) if is_live else (None, None)
+    st.fragment(_live, run_every=look, key="strip")(strip)
+    st.fragment(_live, run_every=again, key="page")(draw)
 
 
 def still_page(title: str, draw: Callable[[], None]) -> None:
@@ -72,9 +75,7 @@ def _begun(title: str) -> Settings | None:
 def _live(draw: Draw) -> None:
     language.speak_to_visitor()
     try:
-        view = filters.current(settings())
-        strip(view)
-        draw(view)
+        draw(filters.current(settings()))
     except StoreError:  # the file was there a moment ago
         st.rerun()
 
