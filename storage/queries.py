@@ -514,9 +514,7 @@ def _account_sums(
     def rows(of: tuple[int, list[int]]) -> Floats:
         statement = _account_rows(family, names, entity_ids, *of, edges_ms)
         with engine.connect() as connection:
-            cursor = connection.execute(statement).cursor  # rows as the driver has them; half the time goes into others
-            found = [] if cursor is None else cursor.fetchall()
-        return np.array(found, dtype="float64").reshape(len(found), 2 + len(names))
+            return series.plain_rows(connection, statement).reshape(-1, 2 + len(names))
 
     starts = _account_starts(edges_ms)
     with ThreadPoolExecutor(2) as pool:
