@@ -18,7 +18,7 @@ import pandas as pd
 from charts import theme
 from core.language import say
 from core.metric import Kind, Metric
-from core.units import unit_of
+from core.units import Unit, unit_of
 
 _RATIO_DOMAIN = [0, 100]
 _DEGREES_AROUND = 3
@@ -112,9 +112,16 @@ def words_of(column: str) -> str:
     return say(spelled)
 
 
-def scale_for(column: str, values: pd.Series, *, limit: float | None = None, title: str | None = None) -> Scale:
-    """The step of the column's unit that suits the largest of the values and the limit."""
-    unit = unit_of(column)
+def scale_for(
+    column: str,
+    values: pd.Series,
+    *,
+    limit: float | None = None,
+    title: str | None = None,
+    unit: Unit | None = None,
+) -> Scale:
+    """The step of a unit, by default the column's, that suits the largest of the values and the limit."""
+    unit = unit or unit_of(column)
     ends = [float(end) for end in (values.min(), values.max(), limit) if end is not None and not pd.isna(end)] or [0.0]
     factor, symbol = unit.step(max(abs(end) for end in ends))
     words = title or words_of(column)

@@ -18,6 +18,8 @@ LINES = {
 _ROW = 34
 _AROUND = 120
 LABEL_PIXELS = 140
+_NAME_PIXELS = 200
+_NAME_PARTS = " @ "  # between what and where
 
 
 def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
@@ -35,9 +37,7 @@ def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
         .mark_bar()
         .encode(
             x=alt.X("amount:Q", title=currency, stack="zero"),
-            y=alt.Y(
-                "who:N", title=None, sort=list(frame["who"]), axis=alt.Axis(labelLimit=LABEL_PIXELS, labelOverlap=False)
-            ),
+            y=alt.Y("who:N", title=None, sort=list(frame["who"]), axis=_names()),
             color=alt.Color(
                 "line:N",
                 scale=alt.Scale(domain=list(words.values())),
@@ -72,7 +72,7 @@ def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
                 "name:N",
                 title=None,
                 sort=list(drawn["name"]),
-                axis=alt.Axis(labelLimit=LABEL_PIXELS, labelOverlap=False),
+                axis=_names(),
             ),
             color=alt.Color(
                 "kind:N",
@@ -92,6 +92,17 @@ def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
         .encode(x=alt.X("price:Q", title=title))
     )
     return alt.LayerChart(layer=[bars, rule], height=_AROUND + _ROW * len(drawn), padding=theme.PADDING)
+
+
+def _names() -> alt.Axis:
+    """What a bar is of, and in a second line where that is; both lines together beside its middle."""
+    has_two = f"indexof(datum.value, '{_NAME_PARTS}') >= 0"
+    return alt.Axis(
+        labelExpr=f"split(datum.label, '{_NAME_PARTS}')",
+        labelBaseline={"condition": {"test": has_two, "value": "bottom"}, "value": "middle"},
+        labelLimit=_NAME_PIXELS,
+        labelOverlap=False,
+    )
 
 
 def marked(chart: alt.LayerChart, changes: pd.DataFrame, span: Span) -> alt.LayerChart:

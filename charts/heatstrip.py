@@ -11,6 +11,12 @@ from charts.narrow import narrow
 from core.language import _, say
 
 SEEN, UNKNOWN, MISSING = _("seen"), _("not reported"), _("no sample")
+_NAME_PIXELS = 260
+_HEAD, _TAIL = 28, 15  # letters of a name too long for that: it begins with the host and ends with the index
+_SHORT = (
+    f"length(datum.label) > {_HEAD + _TAIL + 1} "
+    f"? slice(datum.label, 0, {_HEAD}) + '…' + slice(datum.label, -{_TAIL}) : datum.label"
+)
 _STROKE = "M-0.9,0.9L0.9,-0.9"  # one slanted stroke per cell: hatching
 
 
@@ -51,7 +57,9 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
         "series:N",
         title=None,
         sort=order,
-        axis=alt.Axis(labelLimit=220, labelOverlap=False, grid=False, ticks=False, domain=False),
+        axis=alt.Axis(
+            labelExpr=_SHORT, labelLimit=_NAME_PIXELS, labelOverlap=False, grid=False, ticks=False, domain=False
+        ),
     )
     tooltip = [
         instant(title=say("from")),
@@ -64,7 +72,7 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
     color = alt.Color(
         "value:Q",
         scale=value_scale(column, scale),
-        legend=alt.Legend(orient="top", title=scale.title, titleOrient="left", gradientLength=120, gradientThickness=8),
+        legend=alt.Legend(orient="top", title=scale.title, gradientLength=90, gradientThickness=8),
     )
     seen = base.transform_filter(f"datum.state === '{SEEN}'").mark_rect(clip=True).encode(color=color)
     absent = base.transform_filter(f"datum.state !== '{SEEN}'").mark_rect(color=theme.MISSING, opacity=0.25, clip=True)

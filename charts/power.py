@@ -77,7 +77,7 @@ def under_caps(
         rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5),
         rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text="said:N"),
     ]
-    return alt.LayerChart(layer=layers, height=theme.HEIGHT + room(stacked[1:]), padding=theme.PADDING)
+    return alt.LayerChart(layer=layers, height=theme.HEIGHT + room(stacked[1:], frame["series"]), padding=theme.PADDING)
 
 
 def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt.LayerChart:

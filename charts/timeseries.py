@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
@@ -10,6 +12,7 @@ from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_s
 from charts.marks import dotted
 from charts.narrow import narrow
 from core.language import _, say
+from core.units import Unit
 
 
 def over_time(
@@ -22,6 +25,7 @@ def over_time(
     limit: float | None = None,
     before: pd.DataFrame | None = None,
     small: bool = False,
+    unit: Unit | None = None,
 ) -> alt.LayerChart:
     """One line per series; more series than there are colours become their mean between their extremes.
 
@@ -34,11 +38,12 @@ def over_time(
         limit: a cap or an objective (base unit), drawn dashed.
         before: the same a week before, as ``frame`` and a week later than it was; drawn dotted.
         small: one of many: low, its axis title above it.
+        unit: of the column, if its name does not tell it.
     """
     if frame[series].nunique() > theme.MOST_SERIES:
         mean_before = None if before is None else spread(before, column)
-        return band(spread(frame, column), column, span, title=title, limit=limit, before=mean_before)
-    scale = scale_for(column, _all(frame[column], before, column), limit=limit, title=title)
+        return band(spread(frame, column), column, span, title=title, limit=limit, before=mean_before, unit=unit)
+    scale = scale_for(column, _all(frame[column], before, column), limit=limit, title=title, unit=unit)
     drawn = _drawn(broken_at_gaps(frame, [column], series, span), span).assign(
         value=lambda rows: rows[column] / scale.factor, series=lambda rows: rows[series]
     )
@@ -51,9 +56,8 @@ def over_time(
         tooltip=[instant(), alt.Tooltip("series:N", title=say("series")), _number("value", scale.title, scale)],
     )
     earlier = week_before(before, column, span, scale, y, series=series)
-    chart = _layered(
-        [*earlier, base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)], limit, scale, room=room(earlier)
-    )
+    layers = [*earlier, base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)]
+    chart = _layered(layers, limit, scale, room=room(earlier, frame[series]))
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
 
 
@@ -65,13 +69,14 @@ def band(
     title: str | None = None,
     limit: float | None = None,
     before: pd.DataFrame | None = None,
+    unit: Unit | None = None,
 ) -> alt.LayerChart:
     """A mean as a line, with the span between ``_min`` and ``_max`` behind it; one series.
 
     ``before`` has the mean a week before, as ``over_time`` takes it, without a series.
     """
     low, high = f"{column}_min", f"{column}_max"
-    scale = scale_for(column, _all(frame[high], before, column), limit=limit, title=title)
+    scale = scale_for(column, _all(frame[high], before, column), limit=limit, title=title, unit=unit)
     broken = broken_at_gaps(frame.assign(series="mean"), [column, low, high], "series", span)
     drawn = _drawn(broken, span).assign(
         value=lambda rows: rows[column] / scale.factor,
@@ -107,9 +112,11 @@ def week_before(
     return [dotted(drawn, span, y, _number("value", scale.title, scale), steps=steps)]
 
 
-def room(earlier: list[alt.Chart]) -> int:
-    """What a chart needs in height (px) for the legend of ``week_before``."""
-    return theme.LEGEND_HEIGHT if earlier else 0
+def room(earlier: Sequence[alt.Chart], series: pd.Series | None = None) -> int:
+    """What a chart needs in height (px) for the legend of ``week_before``, and for a long one of its series."""
+    names = [] if series is None else _names(series)
+    rows = -(-len(names) // _columns(names))
+    return (theme.LEGEND_HEIGHT if earlier else 0) + theme.LEGEND_ROW_HEIGHT * max(rows - _LEGEND_ROWS, 0)
 
 
 def _all(shown: pd.Series, before: pd.DataFrame | None, column: str) -> pd.Series:
@@ -117,7 +124,9 @@ def _all(shown: pd.Series, before: pd.DataFrame | None, column: str) -> pd.Serie
     return shown if before is None else pd.concat([shown, before[column]], ignore_index=True)
 
 
-_LEGEND_COLUMNS = 3
+_LEGEND_ROWS = 2  # for which every chart has room
+_LEGEND_LETTERS = 52  # in a row of the legend of half a page
+_SYMBOL_LETTERS = 3  # as wide as a symbol and the gap after its name
 _HAIR = pd.Timedelta(milliseconds=1)
 _BAND_WORDS = {"value": _("mean"), "low": _("lowest"), "high": _("highest")}
 
@@ -146,7 +155,7 @@ def stacked(
     ``before`` has the parts a week before, as ``over_time`` takes them; their sum is drawn.
     """
     layers, scale = stack(frame, column, span, step_ms, series=series, title=title, limit=limit, before=before)
-    return _layered(layers, limit, scale, room=room(layers[1:]))
+    return _layered(layers, limit, scale, room=room(layers[1:], frame[series]))
 
 
 def stack(
@@ -207,17 +216,27 @@ def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:
 
 def series_color(drawn: pd.DataFrame) -> alt.Color:
     """The theme's colours, given out by name; a single series needs no legend."""
-    names = sorted(drawn["series"].dropna().unique())
+    names = _names(drawn["series"])
     legend = alt.Legend(
         orient="top",
         title=None,
-        labelLimit=300 if len(names) <= _LEGEND_COLUMNS else 110,
-        columns=0 if len(names) <= _LEGEND_COLUMNS else _LEGEND_COLUMNS,
+        labelLimit=360,
+        columns=_columns(names),
         symbolType="square",
         symbolSize=90,
+        symbolStrokeWidth=0,  # a line's own would spread the rows
         symbolOpacity=1,
     )
     return alt.Color("series:N", scale=alt.Scale(domain=names or [""]), legend=legend if len(names) > 1 else None)
+
+
+def _names(series: pd.Series) -> list[str]:
+    return sorted(series.dropna().unique())
+
+
+def _columns(names: Sequence[str]) -> int:
+    """As many as stand side by side uncut."""
+    return max(_LEGEND_LETTERS // max((len(name) + _SYMBOL_LETTERS for name in names), default=1), 1)
 
 
 def _heading(scale: Scale) -> alt.TitleParams:

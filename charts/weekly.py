@@ -10,8 +10,8 @@ import pandas as pd
 from charts import theme
 
 _WIDTH, _HEIGHT = 330, 150
-COLOURS = ("#3b7dd8", "#e08a1e", "#8a8f98", "#5aa469")
-"""Middle tones, which read on a light and on a dark ground; the legend names each."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b3598f")
+"""The light theme's, since a summary is a file as well; they read on a dark ground too. The legend names each."""
 
 
 def daily(frame: pd.DataFrame, title: str) -> alt.LayerChart:

@@ -1,4 +1,4 @@
-"""The README's picture, from the demo: ``make screenshots``. Needs Chromium."""
+"""The README's pictures, from the demo: ``make screenshots``. Needs Chromium."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from tests.e2e.dashboard import chromium, serving, visit
 
 IMAGES = Path(__file__).parent / "images"
 HISTORY_SECONDS = 100  # laying down the simulated past, with its accounts, takes half of it
+WIDTH = 1440  # px
+PICTURES = (("overview", "?range=24h", 1590), ("tokens", "tokens?range=7d", 1405))
+"""Name of the file, address of the page, and how much of it (px from the top)."""
 
 
 def main() -> None:
-    """Run the demo's daemon and dashboard in a scratch folder and photograph the overview."""
+    """Run the demo's daemon and dashboard in a scratch folder and photograph its pages."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "demo.toml"
         config.write_text((ROOT / "demo.toml").read_text().replace("var/demo-fleet.db", f"{folder}/demo.db"))
         daemon = subprocess.Popen([sys.executable, "-m", "collectors", "run", "--config", str(config)], cwd=ROOT)
         try:
             time.sleep(HISTORY_SECONDS)
-            with chromium() as browser, serving(config) as url, visit(browser, url) as seen:
-                seen.page.set_viewport_size({"width": 1280, "height": 1150})
-                seen.page.wait_for_timeout(2_000)
-                seen.page.screenshot(path=IMAGES / "overview.png")
+            with chromium() as browser, serving(config) as url:
+                for name, address, height in PICTURES:
+                    with visit(browser, f"{url}/{address}") as seen:
+                        seen.page.set_viewport_size({"width": WIDTH, "height": height})
+                        seen.page.wait_for_timeout(2_000)
+                        seen.page.screenshot(path=IMAGES / f"{name}.png")
         finally:
             daemon.terminate()
             daemon.wait()

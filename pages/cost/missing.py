@@ -15,6 +15,7 @@ from core.language import _, say
 from pages.cost.figures import LINE_WORDS
 from pages.cost.window import Window
 from pages.shared import loaders, words
+from pages.shared.columns import number
 from pages.shared.frame import no_data
 from pages.shared.joins import unjoined_deployments
 from pages.shared.tables import table
@@ -23,7 +24,6 @@ IDLE_TITLES = {
     "name": _("device"),
     "host": _("host"),
     "hours": _("hours not held"),
-    "energy_kwh": _("energy (kWh)"),
 }
 
 
@@ -92,4 +92,5 @@ def joins(shown: Window) -> None:
     )
     frame = shown.money.frame(free)
     titles = {line: LINE_WORDS[line] for line in LINES} | {"total_usd": _("Total")}
-    table(frame, view, key="cost-idle", titles=IDLE_TITLES, columns=shown.money.columns(frame, titles))
+    columns = {"energy_kwh": number(say("Energy (kWh)"), 3), **shown.money.columns(frame, titles)}
+    table(frame, view, key="cost-idle", titles=IDLE_TITLES, columns=columns)

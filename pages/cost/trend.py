@@ -16,6 +16,7 @@ from charts.axis import Span
 from charts.bill import marked
 from charts.timeseries import over_time
 from core.language import say
+from core.units import Unit
 from pages.cost import missing
 from pages.cost.bill import dearest
 from pages.cost.window import MOST_EXPLAINED, Window
@@ -52,11 +53,10 @@ def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
     column = money.name("cost_usd")
     priced = frame.assign(**{column: money.column(frame["usd_per_million_output_tokens"])}).dropna(subset=[column])
     metered = frame.assign(energy_joules=frame["joules_per_output_token"]).dropna(subset=["energy_joules"])
-    unit = "" if column == "cost_usd" else f" ({money.currency})"  # a column in USD tells its unit
     with left:
         picture(
             say("{currency} per million output tokens", currency=money.currency),
-            _drawn(priced, column, say("per M output tokens") + unit, changes, span),
+            _drawn(priced, column, say("per M output tokens"), changes, span, money.unit),
             key="cost-trend",
             note=" · ".join([*notes, say("each hour at its price")]),
             why=say("no step with both tokens and a known cost"),
@@ -71,8 +71,10 @@ def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
         )
 
 
-def _drawn(known: pd.DataFrame, column: str, title: str, changes: pd.DataFrame, span: Span) -> alt.LayerChart | None:
-    return None if known.empty else marked(over_time(known, column, span, title=title), changes, span)
+def _drawn(
+    known: pd.DataFrame, column: str, title: str, changes: pd.DataFrame, span: Span, unit: Unit | None = None
+) -> alt.LayerChart | None:
+    return None if known.empty else marked(over_time(known, column, span, title=title, unit=unit), changes, span)
 
 
 def _names(costs: Sequence[DeploymentCost]) -> dict[int, str]:

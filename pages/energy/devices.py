@@ -58,7 +58,6 @@ def devices_table(energy: pd.DataFrame, by_state: pd.DataFrame, view: View) -> N
         }
     )
     columns: dict[str, Any] = {
-        "device": st.column_config.TextColumn(say("Device"), width="medium"),
         "energy_kwh": number(say("Energy (kWh)"), 3),
         "mean_watts": number(say("Mean (W)"), 0),
     }

@@ -161,7 +161,8 @@ def _store(view: View) -> None:
         sizes[["table", "rows", "sealed", "first_at", "last_at"]],
         view,
         key="health-store",
-        titles={"first_at": _("from"), "last_at": _("to"), "sealed": _("samples in blocks")},
+        titles={"first_at": _("from"), "last_at": _("to")},
+        columns={"rows": number(say("Rows"), 0), "sealed": number(say("Samples in blocks"), 0)},
     )
 
 

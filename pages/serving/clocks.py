@@ -12,6 +12,7 @@ from core.language import _, count, say, spoken
 from core.readings import Outcome
 from pages.serving.subject import Subject
 from pages.shared import loaders
+from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.marks import Marks
 from pages.shared.pictures import picture
@@ -86,6 +87,6 @@ def _own_clock(answered: pd.DataFrame, view: View) -> None:
             "requests_seen": [int(answered[name].notna().sum()) for name in shown],
         }
     )
-    seconds = st.column_config.NumberColumn(say("Median (s)"), format="%.4f")
-    table(rows, view, key="latency-own-clock", titles=_TITLES, columns={"median_seconds": seconds}, said=("part",))
+    seconds = {"median_seconds": number(say("Median (s)"), 4)}
+    table(rows, view, key="latency-own-clock", titles=_TITLES, columns=seconds, said=("part",))
     st.caption(say("measured · medians do not add up to the median of the whole."))

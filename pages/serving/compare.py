@@ -14,6 +14,7 @@ from core.language import _, count, say, spoken
 from core.readings import Severity
 from pages.serving.figures import significant
 from pages.shared import loaders, words
+from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
 from pages.shared.money import money
@@ -271,15 +272,14 @@ def _picture(frame: pd.DataFrame, column: str, axis: str, title: str, *, note: s
 
 def _table(frame: pd.DataFrame, view: View) -> None:
     st.markdown("##### " + say("Every point and its conditions"))
-    number = st.column_config.NumberColumn
     columns = {
-        "tokens_per_second": number(say("Tokens/s per user"), format="%.1f"),
+        "tokens_per_second": number(say("Tokens/s per user"), 1),
         **money(view).columns(frame, {"usd_per_million_output_tokens": _("per M output tokens")}),
-        "joules_per_output_token": number(say("J per output token"), format="%.3f"),
-        "running_requests": number(say("Running, mean"), format="%.1f"),
-        "prompt_tokens_per_request": number(say("Prompt tokens a request"), format="%.0f"),
-        "output_tokens_per_request": number(say("Output tokens a request"), format="%.0f"),
-        "observations": number("n", format="localized"),
+        "joules_per_output_token": number(say("J per output token"), 3),
+        "running_requests": number(say("Running, mean"), 1),
+        "prompt_tokens_per_request": number(say("Prompt tokens a request"), 0),
+        "output_tokens_per_request": number(say("Output tokens a request"), 0),
+        "observations": number("n", 0),
         "conditions": None,
     }
     table(frame, view, key="compare-points", titles=_TITLES, columns=columns, said=("kind",))

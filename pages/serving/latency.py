@@ -16,6 +16,7 @@ from pages.serving import deployment, figures
 from pages.serving.seen import ENDED, Seen, seen
 from pages.serving.subject import Subject, subjects
 from pages.shared import loaders, tables, things, words
+from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
 from pages.shared.joins import joins
@@ -174,9 +175,7 @@ def _table(deployments: pd.DataFrame, every: Seen, view: View) -> None:
         view,
         key="latency-deployments",
         titles=_TITLES,
-        columns={
-            name: st.column_config.NumberColumn(f"{words_} (s)", format="%.3f") for name, words_ in seconds.items()
-        },
+        columns={name: number(f"{words_} (s)", 3) for name, words_ in seconds.items()},
         said=("role",) if gateways else (),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -61,10 +62,10 @@ def configured(frame: pd.DataFrame, zone: ZoneInfo, titles: Mapping[str, str]) -
         elif name.endswith(_SCALED):
             scale = scale_for(name, frame[name], title=words)
             shown[name] = frame[name] / scale.factor
-            config[name] = number(scale.title, 1)
+            config[name] = number(scale.title, _decimals(shown[name], 1))
         elif pd.api.types.is_float_dtype(frame[name]):
             title = f"{words} ({say(unit.symbol)})" if unit.symbol else words
-            config[name] = number(title, unit.decimals)
+            config[name] = number(title, _decimals(shown[name], unit.decimals))
         else:
             config[name] = column_config.Column(words)
     return shown, config
@@ -73,6 +74,18 @@ def configured(frame: pd.DataFrame, zone: ZoneInfo, titles: Mapping[str, str]) -
 def number(title: str, decimals: int) -> ColumnConfig:
     """A column of numbers with so many decimals, as the browser's language writes them."""
     return column_config.NumberColumn(title, format="localized", step=10**-decimals)
+
+
+def rounded(frame: pd.DataFrame, config: Mapping[str, Any]) -> pd.DataFrame:
+    """Numbers with as many decimals as their columns show: the browser would cut off the rest."""
+    steps = {name: ((config.get(name) or {}).get("type_config") or {}).get("step") for name in frame.columns}
+    return frame.round({name: -round(math.log10(step)) for name, step in steps.items() if step})
+
+
+def _decimals(values: pd.Series, most: int) -> int:
+    """None where all that is known is whole."""
+    known = values.dropna()
+    return 0 if (known == known.round()).all() else most
 
 
 def _capital(words: str) -> str:

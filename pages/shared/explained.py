@@ -31,7 +31,7 @@ def explained(figures: Sequence[Explained], view: View, *, key: str) -> None:
     for start in range(0, len(figures), PER_ROW):
         columns = st.columns(PER_ROW)
         for number, (column, one) in enumerate(zip(columns, figures[start:], strict=False), start):
-            with column, st.container(border=True, gap="small"):
+            with column, st.container(border=True, height="stretch", gap="small"):
                 large, small = shown(one.figure, view)
                 large_print(one.figure.label, large, one.figure.help)
                 st.caption(small)

@@ -17,6 +17,7 @@ from analytics import prices
 from core.language import say, spoken
 from core.settings import Settings
 from core.texts import significant
+from core.units import Unit
 from pages.shared.columns import number
 from pages.shared.filters import View
 from pages.shared.reasons import cost_reason
@@ -82,6 +83,11 @@ class Money(NamedTuple):
             self.name(column): number(f"{say(title)} ({self.currency})", self._least(converted[self.name(column)]))
             for column, title in titles.items()
         }
+
+    @property
+    def unit(self) -> Unit:
+        """What amounts are in on an axis."""
+        return Unit("", self.currency, ((1, self.currency),), get_currency_precision(self.currency))
 
     def _decimals(self, amount: float) -> int:
         return SMALL_DECIMALS if 0 < amount < 1 else get_currency_precision(self.currency)

@@ -73,7 +73,10 @@ def plot(chart: alt.LayerChart, *, key: str, alt: str, height: Literal["content"
 
 
 def _spoken(chart: alt.LayerChart) -> alt.LayerChart:
-    told: alt.LayerChart = chart.configure(locale=vega_locale(spoken().locale))  # no chart has a locale of its own
+    told: alt.LayerChart = chart.configure(  # no chart has a locale of its own
+        locale=vega_locale(spoken().locale),
+        axisY=alt.AxisConfig(labelFlush=False),  # else Streamlit's theme moves the outermost away from what they name
+    )
     return told
 
 

@@ -10,11 +10,12 @@ import streamlit as st
 
 from core.language import say
 from pages.shared import loaders, words
-from pages.shared.columns import configured
+from pages.shared.columns import configured, rounded
 from pages.shared.filters import View
 
 LONG = 200  # rows
 MOST_DISTINCT = 0.5  # of the rows
+UNKNOWN = "–"  # a word may be wider than its column
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -50,15 +51,22 @@ def table(
         shown[name] = shown[name].astype("category")  # sent as numbers, and each text once
         config[name] = st.column_config.TextColumn(config[name]["label"])
     config |= columns or {}
+    shown = rounded(shown, config)
     picked: int | None = None
     if selectable:
         event = st.dataframe(
-            shown, key=key, hide_index=True, column_config=config, on_select="rerun", selection_mode="single-row"
+            shown,
+            key=key,
+            hide_index=True,
+            column_config=config,
+            placeholder=UNKNOWN,
+            on_select="rerun",
+            selection_mode="single-row",
         )
         rows = event["selection"]["rows"]
         picked = rows[0] if rows else None
     else:
-        st.dataframe(shown, key=key, hide_index=True, column_config=config)
+        st.dataframe(shown, key=key, hide_index=True, column_config=config, placeholder=UNKNOWN)
     download(frame, key=key)
     return picked
 

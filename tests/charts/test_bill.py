@@ -51,3 +51,10 @@ def test_a_change_is_a_rule_on_the_same_axis_and_none_leaves_the_chart_as_it_is(
     assert both["layer"][-1]["encoding"]["x"]["scale"]["domain"] == [0, 7_200_000]
     assert "mark-rule" in vl_convert.vegalite_to_svg(both)  # it draws, with all that the chart itself stands on
     assert marked(chart, changes.head(0), span) is chart
+
+
+def test_where_a_bar_is_stands_below_its_name():
+    drawn = frame().assign(who=lambda rows: "model @ http://host-" + rows["who"].astype(str))
+    picture = vl_convert.vegalite_to_svg(stacked(drawn, "USD").to_dict())
+    assert ">http://host-" in picture
+    assert ">model @" not in picture

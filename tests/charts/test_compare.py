@@ -71,3 +71,15 @@ def test_own_and_hosted_differ_by_shape_with_a_legend_only_where_both_are_there(
 
     assert legend(points()) is not None
     assert legend(points(kind="own")) is None
+
+
+def test_names_of_neighbours_stand_apart():
+    found = drawn(points(usd=[4.0, 4.2, 8.0], tokens_per_second=[50.0, 50.0, 50.0]))
+    assert found["place"].nunique() > 1
+
+
+def test_a_name_without_room_is_left_to_the_tooltip():
+    crowd = pd.concat([points(usd=[4.0, 4.0, 4.0], tokens_per_second=[50.0, 50.0, 50.0])] * 5, ignore_index=True)
+    found = drawn(crowd)
+    assert len(found) == len(crowd)
+    assert found["place"].isna().any()

@@ -48,3 +48,8 @@ def test_the_strip_of_nothing_at_all_is_hatched() -> None:
     nothing = grid(cells().iloc[:0], ["a"], "utilization_ratio", SPAN, STEP)
     assert nothing["state"].tolist() == [MISSING] * 4
     assert strip(nothing, "utilization_ratio", SPAN, STEP).to_dict()["layer"]
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    axis = strip(cells(), "utilization_ratio", SPAN, STEP).to_dict()["layer"][0]["encoding"]["y"]["axis"]
+    assert "'…' + slice(datum.label, -" in axis["labelExpr"]

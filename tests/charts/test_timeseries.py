@@ -12,10 +12,12 @@ import pytest
 from charts import theme
 from charts.axis import Span
 from charts.timeseries import band, over_time, spread, stacked
+from core.units import Unit
 
 START = 1_795_000_000_000
 STEP = 30_000
 SPAN = Span(START, START + 3_600_000, 45_000, ZoneInfo("UTC"))
+LONG_NAMES = [f"DeepSeek-R1-Distill-Llama-70B @ {server}" for server in "abcd"]
 
 
 def readings(names: list[str], steps: list[int], value: float = 500.0) -> pd.DataFrame:
@@ -102,3 +104,19 @@ def test_heights_are_fixed() -> None:
     frame = readings(["a"], [0, 1])
     assert over_time(frame, "power_watts", SPAN).to_dict()["height"] == theme.HEIGHT
     assert over_time(frame, "power_watts", SPAN, small=True).to_dict()["height"] == theme.SMALL_HEIGHT
+
+
+def test_a_legend_has_as_many_columns_as_names_fit_uncut_and_the_chart_room_for_its_rows() -> None:
+    few, long = (over_time(readings(names, [0]), "power_watts", SPAN) for names in (["a", "b"], LONG_NAMES))
+    legends = [layers(chart)[0]["encoding"]["color"]["legend"] for chart in (few, long)]
+    assert legends[0]["columns"] >= 2
+    assert legends[1]["columns"] == 1
+    assert few.to_dict()["height"] == theme.HEIGHT
+    assert long.to_dict()["height"] == theme.HEIGHT + (len(LONG_NAMES) - 2) * theme.LEGEND_ROW_HEIGHT
+
+
+def test_a_unit_that_no_name_tells_is_given() -> None:
+    frame = readings(["a"], [0], value=2_500.0).rename(columns={"power_watts": "cost_mxn"})
+    told = over_time(frame, "cost_mxn", SPAN, title="cost", unit=Unit("", "MXN", ((1, "MXN"),)))
+    assert layers(told)[0]["encoding"]["y"]["title"] == "cost (MXN)"
+    assert rows(told)[0]["value"] == 2_500.0

@@ -98,7 +98,8 @@ def test_power_and_energy_are_those_of_the_accelerators_alone(full: Path, open_p
     assert frame.loc["Instinct MI300X", "energy_kwh"] == pytest.approx(130 * 1200 / 3.6e6, rel=0.05)
     assert frame["source"].to_dict() == {"H100 80GB HBM3": "gpu_counter", "Instinct MI300X": "gpu_power"}
     assert frame.loc["Instinct MI300X", "of_limit_ratio"] == pytest.approx(100 * 130 / 750)
-    assert watt_hours(test, "Energy at devices") == pytest.approx(frame["energy_kwh"].sum() * 1000, abs=0.6)
+    told = frame["energy_kwh"].sum() * 1000  # of rows that are rounded to 1 Wh each
+    assert watt_hours(test, "Energy at devices") == pytest.approx(told, abs=1.6)
     assert "host and cooling not included" in text
     assert "Accelerators draw" in text
 

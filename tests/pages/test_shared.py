@@ -153,6 +153,12 @@ def test_a_table_shows_people_units_and_the_sites_time() -> None:
     assert config["power_watts"]["label"] == "Power draw (W)"
 
 
+@pytest.mark.parametrize(("watts", "step"), [([300.0, math.nan], 1), ([300.0, 0.5], 0.1), ([math.nan], 1)])
+def test_a_column_of_whole_numbers_has_no_decimals(watts: list[float], step: float) -> None:
+    _, config = configured(pd.DataFrame({"power_watts": watts}), SANTIAGO, {})
+    assert config["power_watts"]["type_config"]["step"] == step
+
+
 def test_a_file_holds_base_units_utc_and_nothing_that_runs() -> None:
     frame = pd.DataFrame(
         {

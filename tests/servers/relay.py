@@ -94,7 +94,10 @@ def _pass_on(client: socket.socket, server: socket.socket, passed: Passed) -> No
         while True:
             for key, _ in ready.select():
                 source, sink = key.fileobj, key.data
-                chunk = source.recv(CHUNK_BYTES)
+                try:
+                    chunk = source.recv(CHUNK_BYTES)
+                except ConnectionResetError:  # closed as well, by one who had not read all
+                    return
                 at = time.perf_counter()
                 if not chunk:
                     return
