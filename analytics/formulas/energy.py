@@ -114,6 +114,16 @@ def max_gap_seconds(interval_seconds: float | Floats) -> Floats:
     return longest
 
 
+def filled_joules(
+    joules: Floats, seconds: Floats, window_seconds: Floats, assumed_watts: Floats | None = None
+) -> Floats:
+    """Observed energy plus the gap at an assumed power, by default the mean power observed (J)."""
+    filled: Floats = joules + (joules / seconds if assumed_watts is None else assumed_watts) * (
+        window_seconds - seconds
+    )
+    return filled
+
+
 def stands_for(
     joules: Floats, seconds: Floats, interval_seconds: Floats, window_seconds: Floats
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -130,8 +140,7 @@ def stands_for(
     """
     coverage = np.nan_to_num(np.minimum((seconds + interval_seconds) / window_seconds, 1.0))
     is_filled = (coverage >= LEAST_COVERAGE) & (coverage < ENOUGH_COVERAGE)
-    gap = np.where(is_filled, window_seconds - seconds, 0.0)
-    return joules + joules / seconds * gap, coverage, is_filled
+    return np.where(is_filled, filled_joules(joules, seconds, window_seconds), joules), coverage, is_filled
 
 
 def facility_kwh(joules: float, pue_ratio: float | None) -> float:

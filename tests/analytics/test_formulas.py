@@ -170,6 +170,12 @@ class TestEnergyFromPower:
         assert observed.joules == near(21_200)
         assert observed.seconds / 170 == near(0.294118)
 
+    def test_filled_with_the_mean_and_with_bounds(self):
+        joules, seconds, window_seconds = (np.array([one]) for one in (21_200.0, 50.0, 170.0))
+        assert energy.filled_joules(joules, seconds, window_seconds) == near(72_080)
+        assert energy.filled_joules(joules, seconds, window_seconds, np.array([100.0])) == near(33_200)
+        assert energy.filled_joules(joules, seconds, window_seconds, np.array([750.0])) == near(111_200)
+
     def test_what_is_neither_enough_nor_too_little_is_filled_with_the_mean(self):
         seconds = np.array([40.0, 90, 160, np.nan])
         joules, coverage, is_filled = energy.stands_for(
