@@ -158,7 +158,8 @@ def _means(
 ) -> NDArray[np.float64]:
     """``steps.means``; read once for the whole family, so that a filter asks for nothing anew."""
     every, found = _means_of_all(family, metric, start_ms, end_ms, step_ms)
-    return found[every.get_indexer(pd.Index(entity_ids))]
+    at = every.get_indexer(pd.Index(entity_ids))
+    return np.where(at[:, None] >= 0, found[at], np.nan)  # what appeared since then is unknown
 
 
 @st.cache_resource(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)  # as ``_ledger``

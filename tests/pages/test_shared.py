@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.errors import StoreError
 from core.language import language, speak
-from core.readings import Throttle
+from core.readings import HostSample, Throttle
 from core.settings import CollectorSettings, Settings
 from core.sites import Site
 from core.units import unit_of
@@ -176,8 +177,6 @@ def test_a_file_holds_base_units_utc_and_nothing_that_runs() -> None:
 
 
 def test_a_rate_spreads_what_was_counted_unseen(database: Path) -> None:
-    from core.readings import HostSample
-
     engine = writer_engine(database)
     upgrade(engine)
     counted = {0: 0.0, 10: 1_000.0, 20: 2_000.0, 100: 10_000.0, 110: 11_000.0}
@@ -193,6 +192,21 @@ def test_a_rate_spreads_what_was_counted_unseen(database: Path) -> None:
     read = loaders.rates("host", ("network_rx_bytes_total",), None, NOW, NOW + 120_000, 10_000)
     assert read["network_rx_bytes_per_second"].dropna().tolist() == [100.0, 100.0, 100.0, 100.0]
     assert "network_rx_bytes_total" not in read
+
+
+def test_what_appeared_since_power_was_read_is_unknown_and_not_anothers(database: Path) -> None:
+    engine = writer_engine(database)
+    upgrade(engine)
+    with engine.begin() as connection:
+        RowWriter("h").write(
+            connection, [HostSample(key="h", observed_at_ms=NOW + s * 1000, node_power_watts=500.0) for s in range(20)]
+        )
+    engine.dispose()
+    (known,) = loaders.entities("host")["entity_id"]
+    found = loaders.power_course("host", "node_power_watts", ((int(known),), (999,)), NOW, NOW + 20_000, 10_000)
+    assert found.watts[0].tolist() == [500.0, 500.0]
+    assert np.isnan(found.watts[1]).all()
+    assert found.devices == {known}
 
 
 def test_a_database_that_appears_is_found_and_one_put_in_its_place_too(database: Path) -> None:
