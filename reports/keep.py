@@ -79,6 +79,8 @@ def keep_so_far(engine: Store, settings: Settings, now_ms: int) -> None:
         accounts_digest=str(accounted_ms),
     )
     have = summaries.kept_so_far(engine)
+    if have is not None and have.week == made.week and have.host != made.host:
+        return  # as for the weeks that are over
     if have is None or _rests_on(have) != _rests_on(made):
         text = kept.to_text(weekly_summary(engine, settings, year, week, now_ms))
         summaries.keep_so_far(engine, made, text)

@@ -121,6 +121,11 @@ def test_another_host_with_other_prices_does_not_make_it_again(two_weeks: Store)
     do(of(two_weeks), THIRD_MS)
     other = settings({}, storage={"url": url(two_weeks)}, collectors={"host_name": "edge"})
     assert do(other, THIRD_MS + 1) == []
+    do(of(two_weeks), THIRD_MS + 3 * HOUR_MS)
+    mine = summaries.kept_so_far(two_weeks.reader)
+    assert mine is not None
+    do(other, THIRD_MS + 3 * HOUR_MS + 1)
+    assert summaries.kept_so_far(two_weeks.reader) == mine
 
 
 def test_a_week_waits_for_its_accounts_but_not_for_ever(store: Store):
