@@ -42,7 +42,7 @@ check: .venv/.dev  ## format, lint, types, import contracts
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports
 
-screenshots: .venv/.dev  ## the README's picture, from the demo
+screenshots: .venv/.dev  ## the README's pictures, from the demo
 	@$(BIN)/python -m docs.screenshots
 
 bench: .venv/.dev  ## what a tick costs, beside node_exporter + Prometheus and Netdata where they are installed
