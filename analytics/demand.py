@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
 from analytics import prices
@@ -24,6 +25,7 @@ from core.settings import Settings
 from core.sites import Place
 from storage import queries
 from storage.engine import Store
+from storage.hourly_energy import energy_by_hour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,8 @@ def _metered(there: pd.DataFrame, joined: pd.DataFrame) -> pd.DataFrame:
 
 def _peak(engine: Store, place: Place, month: Span, metered: pd.DataFrame, until_ms: int) -> MonthlyPeak:
     hours = Span(*(-(-at_ms // MS_PER_HOUR) * MS_PER_HOUR for at_ms in month))
-    joules = queries.energy_by_hour(engine, metered.index.tolist(), *hours)["energy_joules"]
+    joules = energy_by_hour(engine, metered.index.tolist(), *hours)[0]
+    joules = joules[np.isfinite(joules)]
     first_ms = queries.epoch_ms(metered["first_seen_at"]).min()
     known = Span(int(max(month.start_ms, first_ms)), min(month.end_ms, until_ms)) if len(joules) else Span(0, 0)
     return MonthlyPeak(

@@ -22,7 +22,7 @@ from analytics.prices import GridFactor, SiteFound, grid_factor, site_of
 from core.prices import Contract
 from core.settings import Settings
 from core.sites import matches
-from storage import meters, queries
+from storage import hourly_energy, meters, queries
 from storage.accounts import HELD_STATES
 from storage.engine import Store
 from storage.steps import means
@@ -117,7 +117,7 @@ def energy_by_hour(
     edges = range(start_ms, end_ms + 1, MS_PER_HOUR)
     ids = _ids(engine, family, entity_ids)
     there = _there(engine, family, ids, edges).groupby("start_ms")["there_ms"].sum() / 1000
-    figures = dict(zip(_ACCOUNTED, meters.energy_by_hour(engine, ids, start_ms, end_ms), strict=True))
+    figures = dict(zip(_ACCOUNTED, hourly_energy.energy_by_hour(engine, ids, start_ms, end_ms), strict=True))
     found = _by_state(pd.DataFrame(figures, index=list(edges)[:-1]).reindex(there.index))
     at = _instants(found.index.to_numpy())
     return found.assign(there_seconds=there).reset_index(drop=True).assign(bucket_at=at)
@@ -226,13 +226,13 @@ def course(
     until = queries.accounted_until(engine)
     until_ms = min(max((until.get(entity_id, start_ms) for entity_id in ids), default=start_ms), end_ms)
     accounted_ms = start_ms + max(until_ms - start_ms, 0) // step_ms * step_ms
-    watts, reporting = meters.mean_power(engine, groups, start_ms, accounted_ms, step_ms)
+    watts, reporting = hourly_energy.mean_power(engine, groups, start_ms, accounted_ms, step_ms)
     rest = _sampled(of_samples, groups, accounted_ms, end_ms, step_ms)
     return Course(
         _steps(start_ms, end_ms, step_ms),
         np.concatenate((watts, rest.watts), axis=1),
         np.concatenate((reporting, rest.reporting), axis=1),
-        rest.devices | meters.metered(engine, ids, start_ms, accounted_ms),
+        rest.devices | hourly_energy.metered(engine, ids, start_ms, accounted_ms),
     )
 
 

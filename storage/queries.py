@@ -455,34 +455,6 @@ def accounts(
 _SOURCE_OF_RANK = np.array([*SOURCES, None], dtype=object)
 
 
-def energy_by_hour(engine: Engine, entity_ids: Sequence[int], start_ms: int, end_ms: int) -> pd.DataFrame:
-    """What entities used together in each hour, as observed.
-
-    Args:
-        engine: the reader.
-        entity_ids: accelerators, CPU packages or hosts; none of them part of another.
-        start_ms: a whole UTC hour (Unix ms).
-        end_ms: another.
-
-    Returns:
-        bucket_at and energy_joules; no row where none is known.
-    """
-    table = schema.account.c
-    statement = (
-        select(table.start_ms.label("bucket_at_ms"), func.sum(table.energy_joules).label("energy_joules"))
-        .where(
-            table.hours == 1,
-            series.within(table.entity_id, entity_ids),
-            table.start_ms >= start_ms,
-            table.start_ms < end_ms,
-            table.energy_joules.is_not(None),
-        )
-        .group_by(table.start_ms)
-        .order_by(table.start_ms)
-    )
-    return _floats(_frame(engine, statement), ["energy_joules"])
-
-
 def accounted_until(engine: Engine) -> dict[int, int]:
     """End of the last hour that each entity has an account of (Unix ms), by entity_id."""
     table, entity_id = schema.account.c, schema.entity.c.entity_id

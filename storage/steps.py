@@ -137,7 +137,7 @@ def _sums_of_rows(
     """The same of what is not sealed, by the database: rows of entities, steps, sums and how many values each is of."""
     table = schema.samples[family].c
     step = ((table.observed_at_ms - start_ms) // step_ms).label("step")
-    found = connection.execute(
+    statement = (
         select(table.entity_id, step, func.sum(table[metric]), func.count(table[metric]))
         .where(
             series.within(table.entity_id, entity_ids),
@@ -147,7 +147,7 @@ def _sums_of_rows(
         )
         .group_by(table.entity_id, step)
     )
-    return np.array(list(map(tuple, found)), dtype="float64").reshape(-1, 4).T
+    return series.plain_rows(connection, statement).reshape(-1, 4).T
 
 
 def _inner_ms(family: str, start_ms: int, end_ms: int, step_ms: int) -> int | None:

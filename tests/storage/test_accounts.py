@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import select
@@ -20,6 +21,7 @@ from core.readings import (
 )
 from core.settings import StorageSettings
 from storage import accounts, queries, schema
+from storage.hourly_energy import energy_by_hour
 from storage.upkeep import Upkeep
 from tests.conftest import Store
 
@@ -312,9 +314,8 @@ def test_energy_of_several_is_summed_by_hour_and_not_known_where_nothing_was_rea
     keys = queries.entities(store.reader).set_index("key")["entity_id"]
     ids = [int(keys[key]) for key in two]
     first_ms, second_ms, third_ms, end_ms = (MIDNIGHT_MS + hour * HOUR_MS for hour in range(4))
-    frame = queries.energy_by_hour(store.reader, ids, first_ms, end_ms)
-    assert queries.epoch_ms(frame["bucket_at"]).tolist() == [first_ms, second_ms]
-    assert frame["energy_joules"].tolist() == pytest.approx([720_000, 720_000])
-    part = queries.energy_by_hour(store.reader, ids[:1], second_ms, third_ms)
-    assert part["energy_joules"].tolist() == pytest.approx([360_000])
-    assert queries.energy_by_hour(store.reader, [], first_ms, end_ms).empty
+    joules = energy_by_hour(store.reader, ids, first_ms, end_ms)[0]
+    assert joules.tolist() == pytest.approx([720_000, 720_000, float("nan")], nan_ok=True)
+    part = energy_by_hour(store.reader, ids[:1], second_ms, third_ms)[0]
+    assert part.tolist() == pytest.approx([360_000])
+    assert np.isnan(energy_by_hour(store.reader, [], first_ms, end_ms)).all()

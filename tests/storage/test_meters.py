@@ -10,7 +10,7 @@ import pytest
 
 from core.readings import AcceleratorSample, Entity
 from core.settings import StorageSettings
-from storage import meters, queries, series, steps
+from storage import hourly_energy, meters, queries, series, steps
 from storage.meters import Metered
 from storage.schema import SPAN_MS
 from storage.upkeep import Upkeep
@@ -146,8 +146,8 @@ def test_entities_whose_energy_is_accounted_for(store: Store):
     Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000)).account(BEGIN + 4 * SPAN_MS)
     ids = queries.entities(store.reader, "accelerator").set_index("key")["entity_id"]
     window = (BEGIN, BEGIN + 3 * SPAN_MS)
-    assert meters.metered(store.reader, ids.tolist(), *window) == {ids["0"]}
-    power, reporting = meters.mean_power(store.reader, [ids.tolist(), []], *window, SPAN_MS)
+    assert hourly_energy.metered(store.reader, ids.tolist(), *window) == {ids["0"]}
+    power, reporting = hourly_energy.mean_power(store.reader, [ids.tolist(), []], *window, SPAN_MS)
     assert power[0].tolist() == pytest.approx([300.0] * 3, rel=0.01)
     assert np.isnan(power[1]).all()
     assert reporting.tolist() == [[1, 1, 1], [0, 0, 0]]

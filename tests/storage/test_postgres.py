@@ -220,7 +220,6 @@ ASKED: dict[str, list[tuple[Any, ...]]] = {
             [WINDOW[0], WINDOW[0] + 7 * HOUR_MS, WINDOW[1]],
         )
     ],
-    "energy_by_hour": [([1, 2], *WINDOW), ([999], *WINDOW)],
     "newest_events": [("restart",), ("nothing of the kind",)],
     "increases": [("host", ["network_rx_bytes_total"], None, *WINDOW)],
     "state_shares": [("accelerator", "throttle_reasons", None, *WINDOW, HOUR_MS)],
