@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.daemon import running, settings_file
+from tests.e2e.daemon import running, settings_file, until
 from tests.e2e.dashboard import CHROMIUM, PAGES, chromium, free_port, serving, visit
 from tests.fixtures.metrics_server import MetricsServer
 from tests.pages import databases
@@ -164,8 +164,8 @@ def test_this_machine_and_a_server_that_appears_are_seen_live(browser: Browser, 
                 first = seen.page.locator("body").inner_text()
                 assert "not been seen" not in first
                 server.start()
-                seen.page.wait_for_timeout(8_000)
-                assert seen.page.locator("body").inner_text() != first, "the live strip moves by itself"
+                moved = until(lambda: seen.page.locator("body").inner_text() != first, 45)  # a step of 30 s, and a look
+                assert moved, "the live strip moves by itself"
                 assert seen.complaints == []
             with visit(browser, f"{url}/latency") as seen:
                 assert "acme/tiny-1b" in seen.page.locator("body").inner_text()
