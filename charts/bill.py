@@ -7,6 +7,8 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from charts.layered import Layered
+from charts.marks import with_marks
 from core.language import _, say
 
 LINES = {
@@ -22,7 +24,7 @@ _NAME_PIXELS = 200
 _NAME_PARTS = " @ "  # between what and where
 
 
-def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
+def stacked(frame: pd.DataFrame, currency: str) -> Layered:
     """A bar per row of the frame, cut into its lines.
 
     Args:
@@ -51,10 +53,10 @@ def stacked(frame: pd.DataFrame, currency: str) -> alt.LayerChart:
             ],
         )
     )
-    return alt.LayerChart(layer=[bars], height=_AROUND + _ROW * len(frame), padding=theme.PADDING)
+    return Layered(layer=[bars], height=_AROUND + _ROW * len(frame), padding=theme.PADDING)
 
 
-def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+def price_bars(frame: pd.DataFrame, title: str) -> Layered:
     """A bar per price, in the order of the frame; a dashed rule at the first leads the eye through the others.
 
     Args:
@@ -91,7 +93,7 @@ def price_bars(frame: pd.DataFrame, title: str) -> alt.LayerChart:
         .mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
         .encode(x=alt.X("price:Q", title=title))
     )
-    return alt.LayerChart(layer=[bars, rule], height=_AROUND + _ROW * len(drawn), padding=theme.PADDING)
+    return Layered(layer=[bars, rule], height=_AROUND + _ROW * len(drawn), padding=theme.PADDING)
 
 
 def _names() -> alt.Axis:
@@ -105,7 +107,7 @@ def _names() -> alt.Axis:
     )
 
 
-def marked(chart: alt.LayerChart, changes: pd.DataFrame, span: Span) -> alt.LayerChart:
+def marked(chart: Layered, changes: pd.DataFrame, span: Span) -> Layered:
     """A chart over time with an upright rule at each instant, such as one at which a price changed.
 
     Args:
@@ -120,5 +122,4 @@ def marked(chart: alt.LayerChart, changes: pd.DataFrame, span: Span) -> alt.Laye
         .mark_rule(color=theme.LIMIT, strokeDash=[2, 3], strokeWidth=1.5)
         .encode(x=span.axis(), tooltip=[instant(), alt.Tooltip("what:N", title=say("change"))])
     )
-    together: alt.LayerChart = chart + rules
-    return together
+    return with_marks(chart, [rules])

@@ -7,6 +7,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import scale_for
+from charts.layered import Layered
 from core.language import _, say
 
 MODEL_PARTS = (_("weights"), _("KV cache"))
@@ -16,7 +17,7 @@ MOST_LABEL_PIXELS = 190
 _FAINT = "33"  # of 255, as the last two digits of a colour
 
 
-def memory_bars(frame: pd.DataFrame) -> alt.LayerChart:
+def memory_bars(frame: pd.DataFrame) -> Layered:
     """Parts of one accelerator's memory from the left; a bar ends where its memory does.
 
     Args:
@@ -42,8 +43,8 @@ def memory_bars(frame: pd.DataFrame) -> alt.LayerChart:
         _layer(drawn, order, scale.title, [say(part) for part in MODEL_PARTS]),
         _layer(drawn, order, scale.title, [say(part) for part in OTHER_PARTS], grey),
     ]
-    chart = alt.LayerChart(layer=layers, height=alt.Step(theme.ROW_HEIGHT), padding=theme.PADDING)
-    layered: alt.LayerChart = chart.resolve_scale(color="independent")
+    chart = Layered(layer=layers, height=alt.Step(theme.ROW_HEIGHT), padding=theme.PADDING)
+    layered: Layered = chart.resolve_scale(color="independent")
     return layered
 
 

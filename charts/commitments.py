@@ -9,6 +9,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from charts.layered import Layered
 from core.language import _, say
 
 USED, UNUSED, DELIVERED, FORECAST = _("used"), _("unused"), _("delivered"), _("forecast")
@@ -27,7 +28,7 @@ _CALENDAR = (
 _STROKE = "M-0.9,0.9L0.9,-0.9"  # as in a heat strip: hatching is for what was not seen
 
 
-def burn(frame: pd.DataFrame, span: Span, title: str) -> alt.LayerChart:
+def burn(frame: pd.DataFrame, span: Span, title: str) -> Layered:
     """What adds up over a term: the line of what is there, the area of what was used, the band of a forecast.
 
     Args:
@@ -57,7 +58,7 @@ def burn(frame: pd.DataFrame, span: Span, title: str) -> alt.LayerChart:
         _as(DELIVERED, line).mark_line(strokeDash=[5, 4], strokeWidth=1.8).encode(color=color),
         line.mark_point(size=90, opacity=0),
     ]
-    return alt.LayerChart(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)
+    return Layered(layer=layers, height=theme.HEIGHT, padding=theme.PADDING)
 
 
 def _amount(column: str) -> alt.Tooltip:
@@ -85,7 +86,7 @@ def _calendar(span: Span) -> alt.X:
     return alt.X("at:Q", title=None, scale=alt.Scale(domain=[start, end], nice=False, zero=False), axis=axis)
 
 
-def weekly_split(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+def weekly_split(frame: pd.DataFrame, title: str) -> Layered:
     """A bar per week: what was used and what was not; a week of which nothing is known has a stroke, and no bar.
 
     Args:
@@ -126,4 +127,4 @@ def weekly_split(frame: pd.DataFrame, title: str) -> alt.LayerChart:
             tooltip=[alt.Tooltip("week:O", title=say("week from")), alt.Tooltip("state:N", title=say("state"))],
         )
     )
-    return alt.LayerChart(layer=[bars, strokes], height=theme.HEIGHT, padding=theme.PADDING)
+    return Layered(layer=[bars, strokes], height=theme.HEIGHT, padding=theme.PADDING)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from charts import theme
+from charts.layered import Layered
 from core.language import _, say
 
 SHAPES = {_("own"): "circle", _("hosted"): "diamond", _("published"): "cross"}
@@ -39,7 +40,7 @@ _PLACES = (_Place(0, -14), _Place(0, 15), _Place(10, 0, 1), _Place(-10, 0, -1))
 """The best first; none so far off that it could be read as the name of a neighbour."""
 
 
-def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChart:
+def speed_against(frame: pd.DataFrame, column: str, title: str) -> Layered:
     """Output tokens per second of one user over a figure per token. Up and left is better.
 
     Args:
@@ -85,7 +86,7 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> alt.LayerChar
         for number, place in enumerate(_PLACES)
         if (drawn["place"] == number).any()
     ]
-    return alt.LayerChart(layer=[marks, *labels], height=_HEIGHT, padding=theme.PADDING)
+    return Layered(layer=[marks, *labels], height=_HEIGHT, padding=theme.PADDING)
 
 
 def _placed(drawn: pd.DataFrame) -> list[float]:

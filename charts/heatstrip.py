@@ -7,6 +7,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant, scale_for, value_scale
+from charts.layered import Layered
 from charts.narrow import narrow
 from core.language import _, say
 
@@ -46,7 +47,7 @@ def grid(frame: pd.DataFrame, names: list[str], column: str, span: Span, step_ms
     return cells.drop(columns="sampled")
 
 
-def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: str | None = None) -> alt.LayerChart:
+def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: str | None = None) -> Layered:
     """The picture of ``grid``: colour for what was seen, grey for what is not reported, hatched for no sample."""
     scale = scale_for(column, cells[column], title=title)
     at = span.wall(cells["bucket_at"])
@@ -81,6 +82,6 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
         .mark_point(shape=_STROKE, size=60, stroke=theme.MISSING, strokeWidth=1.2, filled=False, clip=True)
         .encode(x=span.axis("middle"), y=rows, tooltip=tooltip)
     )
-    return alt.LayerChart(
+    return Layered(
         layer=[absent, seen, hatched], height=theme.ROW_HEIGHT * len(order) + theme.STRIP_MARGIN, padding=theme.PADDING
     )

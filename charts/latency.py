@@ -13,6 +13,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, broken_at_gaps, instant
+from charts.layered import Layered
 from charts.marks import dotted
 from core.language import _, say
 from core.units import show, unit_of
@@ -33,7 +34,7 @@ def quantile_lines(
     limit_seconds: float | None = None,
     before: pd.DataFrame | None = None,
     height: int = theme.HEIGHT,
-) -> alt.LayerChart:
+) -> Layered:
     """p50, p95, p99 and the mean; triangles mark values of which only a lower limit is known.
 
     Args:
@@ -79,7 +80,7 @@ def quantile_lines(
         rule = alt.Chart(limit.assign(text=say("objective: {limit}", limit=seconds_text(limit_seconds))))
         rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title=say("limit"))]))
-    return alt.LayerChart(layer=layers, height=height)
+    return Layered(layer=layers, height=height)
 
 
 def _p95(frame: pd.DataFrame | None, span: Span) -> pd.DataFrame:
@@ -156,7 +157,7 @@ def heat_cells(frame: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
-def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.LayerChart:
+def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> Layered:
     """How requests spread over the server's own buckets, step by step; colour is the share of the step."""
     cells = heat_cells(frame)
     bounds = sorted({bound for row in frame["upper_bounds_seconds"] for bound in row})
@@ -204,7 +205,7 @@ def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.LayerChart:
             ],
         )
     )
-    return alt.LayerChart(layer=[cells_chart], height=theme.ROW_HEIGHT * len(names) + theme.STRIP_MARGIN)
+    return Layered(layer=[cells_chart], height=theme.ROW_HEIGHT * len(names) + theme.STRIP_MARGIN)
 
 
 def _bucket_name(upper: float, bounds: list[float]) -> str:
@@ -213,7 +214,7 @@ def _bucket_name(upper: float, bounds: list[float]) -> str:
     return f"≤ {show(upper, _SECONDS)}"
 
 
-def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height: int = theme.HEIGHT) -> alt.LayerChart:
+def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height: int = theme.HEIGHT) -> Layered:
     """The server's own p50 as a line, each probe from outside as a point.
 
     Args:
@@ -246,4 +247,4 @@ def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height
                 tooltip=[instant(title=say("from")), alt.Tooltip("series:N", title=say("clock")), _text()],
             )
         )
-    return alt.LayerChart(layer=layers, height=height)
+    return Layered(layer=layers, height=height)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from charts.layered import Layered
 from core.language import _, say
 
 WEEK_MS = 7 * 24 * 3_600_000
@@ -71,12 +72,9 @@ def mark_layers(marks: pd.DataFrame, span: Span) -> list[alt.Chart]:
     return [base.mark_rule(color=theme.MARK, strokeWidth=1), signs]
 
 
-def with_marks(chart: alt.LayerChart, layers: Sequence[alt.Chart]) -> alt.LayerChart:
-    """A chart over time with the layers of ``mark_layers`` on it, made once for all charts of a window.
-
-    They are appended as they are: Altair's own sum copies and checks every layer again.
-    """
-    marked: alt.LayerChart = chart.copy(deep=False)
+def with_marks(chart: Layered, layers: Sequence[alt.Chart]) -> Layered:
+    """A chart over time with the layers of ``mark_layers`` on it, made once for all charts of a window."""
+    marked: Layered = chart.copy(deep=False)
     marked.layer = [*chart.layer, *layers]
     return marked
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, instant
+from charts.layered import Layered
 from charts.narrow import narrow
 from charts.timeseries import room, stack
 from core.language import _, say, spoken
@@ -55,7 +56,7 @@ def under_caps(
     caps: Mapping[str, float],
     unseen: pd.DataFrame,
     before: pd.DataFrame | None = None,
-) -> alt.LayerChart:
+) -> Layered:
     """Parts of a power on top of each other, caps as dashed lines with their names.
 
     Args:
@@ -77,10 +78,10 @@ def under_caps(
         rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5),
         rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text="said:N"),
     ]
-    return alt.LayerChart(layer=layers, height=theme.HEIGHT + room(stacked[1:], frame["series"]), padding=theme.PADDING)
+    return Layered(layer=layers, height=theme.HEIGHT + room(stacked[1:], frame["series"]), padding=theme.PADDING)
 
 
-def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt.LayerChart:
+def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> Layered:
     """A bar per hour, of energy by state; grey is what belongs to no state.
 
     Args:
@@ -99,7 +100,7 @@ def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> alt
     layers = [_unseen(unseen, span, _HOUR_MS), _bars(drawn[~lost], span, unit, STATES)]
     if lost.any():
         layers.append(_bars(drawn[lost], span, unit, [UNATTRIBUTED], [theme.MISSING]))
-    return alt.LayerChart(
+    return Layered(
         layer=layers,
         resolve=alt.Resolve(scale={"color": "independent"}),
         height=theme.HEIGHT,

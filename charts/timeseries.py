@@ -9,6 +9,7 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_scale
+from charts.layered import Layered
 from charts.marks import dotted
 from charts.narrow import narrow
 from core.language import _, say
@@ -26,7 +27,7 @@ def over_time(
     before: pd.DataFrame | None = None,
     small: bool = False,
     unit: Unit | None = None,
-) -> alt.LayerChart:
+) -> Layered:
     """One line per series; more series than there are colours become their mean between their extremes.
 
     Args:
@@ -70,7 +71,7 @@ def band(
     limit: float | None = None,
     before: pd.DataFrame | None = None,
     unit: Unit | None = None,
-) -> alt.LayerChart:
+) -> Layered:
     """A mean as a line, with the span between ``_min`` and ``_max`` behind it; one series.
 
     ``before`` has the mean a week before, as ``over_time`` takes it, without a series.
@@ -149,7 +150,7 @@ def stacked(
     title: str | None = None,
     limit: float | None = None,
     before: pd.DataFrame | None = None,
-) -> alt.LayerChart:
+) -> Layered:
     """Parts of a sum on top of each other. A step in which a part was not seen has nothing of it.
 
     ``before`` has the parts a week before, as ``over_time`` takes them; their sum is drawn.
@@ -254,15 +255,15 @@ def _number(column: str, title: str, scale: Scale) -> alt.Tooltip:
 def _hover(base: alt.Chart) -> alt.Chart:
     """Points that show under the pointer, so that a thin line can be read off."""
     nearest = alt.selection_point(name="nearest", on="pointerover", nearest=True, encodings=["x"], empty=False)
-    visible = alt.condition(nearest, alt.value(1), alt.value(0))
+    visible = alt.OpacityValue(0, condition={"param": nearest.name, "empty": False, "value": 1})
     points: alt.Chart = base.mark_point(filled=True, size=45).encode(opacity=visible).add_params(nearest)
     return points
 
 
-def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale, *, room: int = 0) -> alt.LayerChart:
+def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale, *, room: int = 0) -> Layered:
     if limit is not None:
         at = pd.DataFrame({"limit": [limit / scale.factor]})
         layers.append(
             alt.Chart(at).mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5).encode(y="limit:Q")
         )
-    return alt.LayerChart(layer=layers, height=theme.HEIGHT + room, padding=theme.PADDING)
+    return Layered(layer=layers, height=theme.HEIGHT + room, padding=theme.PADDING)

@@ -8,13 +8,14 @@ import altair as alt
 import pandas as pd
 
 from charts import theme
+from charts.layered import Layered
 
 _WIDTH, _HEIGHT = 330, 150
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b3598f")
 """The light theme's, since a summary is a file as well; they read on a dark ground too. The legend names each."""
 
 
-def daily(frame: pd.DataFrame, title: str) -> alt.LayerChart:
+def daily(frame: pd.DataFrame, title: str) -> Layered:
     """A bar per day, cut into its lines; a day that is not wholly known has its note instead.
 
     Args:
@@ -42,10 +43,10 @@ def daily(frame: pd.DataFrame, title: str) -> alt.LayerChart:
     notes = drawn[drawn["amount"].isna()].drop_duplicates("day")
     unknown = alt.Chart(notes).mark_text(color=theme.MISSING, baseline="bottom", angle=270, align="left")
     said = unknown.encode(x=x, y=alt.value(_HEIGHT - 4), text="note:N")
-    return alt.LayerChart(layer=[bars, said], width=_WIDTH, height=_HEIGHT, padding=theme.PADDING)
+    return Layered(layer=[bars, said], width=_WIDTH, height=_HEIGHT, padding=theme.PADDING)
 
 
-def history(frame: pd.DataFrame, title: str, weeks: Sequence[str]) -> alt.LayerChart:
+def history(frame: pd.DataFrame, title: str, weeks: Sequence[str]) -> Layered:
     """A bar per week, the last in another colour; a week without a figure has none.
 
     Args:
@@ -59,7 +60,7 @@ def history(frame: pd.DataFrame, title: str, weeks: Sequence[str]) -> alt.LayerC
         .encode(
             x=alt.X("week:N", title=None, scale=alt.Scale(domain=list(weeks)), axis=alt.Axis(labelAngle=0)),
             y=alt.Y("amount:Q", title=title),
-            color=alt.condition("datum.is_last", alt.value(COLOURS[0]), alt.value(theme.MISSING)),
+            color=alt.ColorValue(theme.MISSING, condition={"test": "datum.is_last", "value": COLOURS[0]}),
         )
     )
-    return alt.LayerChart(layer=[bars], width=_WIDTH, height=_HEIGHT, padding=theme.PADDING)
+    return Layered(layer=[bars], width=_WIDTH, height=_HEIGHT, padding=theme.PADDING)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
@@ -17,6 +16,7 @@ from analytics.formulas.unknown import product
 from analytics.ledger import LINES
 from analytics.weekly import Figure, WeeklySummary
 from charts import weekly
+from charts.layered import Layered
 from reports import phrases
 from reports.words import Words
 
@@ -42,13 +42,13 @@ def pictures(summary: WeeklySummary, words: Words, *, ink: str, font: str) -> tu
     return tuple(Picture(title, _svg(chart, words, ink, font)) for title, chart in charts(summary, words))
 
 
-def charts(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.LayerChart]]:
+def charts(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, Layered]]:
     """The same before they are drawn, each with its title."""
     yield from _daily(summary, words)
     yield from _history(summary, words)
 
 
-def _daily(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.LayerChart]]:
+def _daily(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, Layered]]:
     rows = [
         {
             "day": words.weekday(day.span.start_ms),
@@ -65,7 +65,7 @@ def _daily(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.Laye
         yield words.say("Cost by day"), weekly.daily(frame, words.currency)
 
 
-def _history(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.LayerChart]]:
+def _history(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, Layered]]:
     """Of the unit price, else of the cost, where two weeks at least are known."""
     for key in ("usd_per_million_output_tokens", "total_usd"):
         figure = summary.figures[key]
@@ -76,7 +76,7 @@ def _history(summary: WeeklySummary, words: Words) -> Iterator[tuple[str, alt.La
             return
 
 
-def _by_week(figure: Figure, summary: WeeklySummary, words: Words) -> alt.LayerChart:
+def _by_week(figure: Figure, summary: WeeklySummary, words: Words) -> Layered:
     monday = local(summary.span.start_ms, words.zone)
     count = len(figure.history)
     weeks = [f"W{(monday - timedelta(weeks=count - number)).isocalendar().week:02}" for number in range(count + 1)]
@@ -85,7 +85,7 @@ def _by_week(figure: Figure, summary: WeeklySummary, words: Words) -> alt.LayerC
     return weekly.history(frame, words.currency, weeks)
 
 
-def _svg(chart: alt.LayerChart, words: Words, ink: str, font: str) -> str:
+def _svg(chart: Layered, words: Words, ink: str, font: str) -> str:
     axis = {"labelColor": ink, "titleColor": ink, "domainColor": _FAINT, "tickColor": _FAINT, "gridColor": _FAINT}
     config = {
         "background": None,

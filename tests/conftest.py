@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import altair as alt
 import pytest
 from sqlalchemy import Engine
 
+from charts.layered import Layered
 from core.readings import Reading
 from storage.batch import Batch
 from storage.engine import Address, reader_engine, writer_engine
@@ -45,6 +47,14 @@ class Store:
         self.writer.call(lambda _: None)
         self.writer.wait_below(1)
         self.writer.call(lambda _: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_charts() -> Iterator[None]:
+    """Every chart that a test draws is held against the schema of Vega-Lite, which takes too long for each visitor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Layered, "to_dict", alt.LayerChart.to_dict)
+        yield
 
 
 @pytest.fixture(scope="session")

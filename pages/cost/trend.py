@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -14,6 +13,7 @@ from analytics.formulas.local_time import MS_PER_HOUR
 from analytics.prices import price_cuts
 from charts.axis import Span
 from charts.bill import marked
+from charts.layered import Layered
 from charts.timeseries import over_time
 from core.language import say
 from core.units import Unit
@@ -73,7 +73,7 @@ def trend(costs: Sequence[DeploymentCost], shown: Window) -> None:
 
 def _drawn(
     known: pd.DataFrame, column: str, title: str, changes: pd.DataFrame, span: Span, unit: Unit | None = None
-) -> alt.LayerChart | None:
+) -> Layered | None:
     return None if known.empty else marked(over_time(known, column, span, title=title, unit=unit), changes, span)
 
 

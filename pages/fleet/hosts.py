@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
+from charts.layered import Layered
 from charts.theme import MOST_SERIES
 from charts.timeseries import band, over_time, stacked
 from core.language import _, say
@@ -140,7 +140,7 @@ def by_thing(
     *,
     title: str | None = None,
     limit: float | None = None,
-) -> alt.LayerChart | None:
+) -> Layered | None:
     """A line for each thing; of many the mean and the extremes. ``None`` without any value."""
     window = (things.ids(frame), view.start_ms, view.end_ms, view.step_ms)
     if len(frame) > MOST_SERIES:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from analytics.prices import price_cuts
 from charts.axis import Span
+from charts.layered import Layered
 from charts.marks import SIGNS, WEEK_MS, mark_layers, with_marks
 from core.language import count, say
 from core.readings import Severity
@@ -42,7 +43,7 @@ class Marks:
     layers: list[alt.Chart]
     left_out: int
 
-    def over(self, chart: alt.LayerChart) -> alt.LayerChart:
+    def over(self, chart: Layered) -> Layered:
         """The chart with them on it."""
         return with_marks(chart, self.layers)
 

@@ -18,6 +18,7 @@ from babel.dates import get_day_names, get_month_names
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
 from charts.axis import window_of
+from charts.layered import Layered
 from core.errors import StoreError
 from core.language import say, spoken
 from pages.shared import loaders, words
@@ -34,7 +35,7 @@ _PIXELS = 2.0  # a screen of today has as many per px
 
 def picture(
     title: str,
-    chart: alt.LayerChart | None,
+    chart: Layered | None,
     *,
     key: str,
     help: str | None = None,
@@ -67,22 +68,20 @@ def picture(
     small_print(drawn, " · ".join(part for part in (note, told) if part), title=title, key=key, about=about)
 
 
-def plot(chart: alt.LayerChart, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
+def plot(chart: Layered, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
     """Draw a chart alone, its numbers and weekdays in the visitor's language; ``alt`` is what it is called."""
     st.altair_chart(_spoken(chart), width="stretch", height=height, theme="streamlit", key=key, alt=alt)
 
 
-def _spoken(chart: alt.LayerChart) -> alt.LayerChart:
-    told: alt.LayerChart = chart.configure(  # no chart has a locale of its own
+def _spoken(chart: Layered) -> Layered:
+    told: Layered = chart.configure(  # no chart has a locale of its own
         locale=vega_locale(spoken().locale),
         axisY=alt.AxisConfig(labelFlush=False),  # else Streamlit's theme moves the outermost away from what they name
     )
     return told
 
 
-def small_print(
-    chart: alt.LayerChart, note: str, *, title: str, key: str, about: str = "", help: str | None = None
-) -> None:
+def small_print(chart: Layered, note: str, *, title: str, key: str, about: str = "", help: str | None = None) -> None:
     """What is said below a chart, and the chart as a file; ``title``, ``key`` and ``about`` as in ``picture``."""
     with st.container(horizontal=True, wrap=False, gap="small"):
         if note:
@@ -115,7 +114,7 @@ def _is_simulated() -> bool:
         return False
 
 
-def as_file(chart: alt.LayerChart, kind: str, title: str, lines: Sequence[str], zone: ZoneInfo) -> bytes:
+def as_file(chart: Layered, kind: str, title: str, lines: Sequence[str], zone: ZoneInfo) -> bytes:
     """A chart as a file on white that tells what it shows, of when, and whether it is simulated.
 
     Made when somebody asks for it, in a thread that speaks no language: all text comes said.
@@ -160,7 +159,7 @@ def _with_rows(chart: Any) -> Any:  # noqa: ANN401  Altair's kinds of charts hav
     copied = chart.copy(deep=False)
     if isinstance(copied.data, pd.DataFrame):
         copied.data = alt.InlineData(alt.to_values(copied.data)["values"])
-    if isinstance(copied, alt.LayerChart):
+    if isinstance(copied, Layered):
         copied.layer = [_with_rows(layer) for layer in copied.layer]
     return copied
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
+from charts.layered import Layered
 from core.language import say
 from pages.shared import words
 from pages.shared.pictures import plot
@@ -71,7 +71,7 @@ def _tile(tile: Tile) -> None:
     st.caption("  \n".join(words.plain(note) for note in notes))
 
 
-def pictures(charts: Iterable[tuple[str, alt.LayerChart]]) -> None:
+def pictures(charts: Iterable[tuple[str, Layered]]) -> None:
     """Those that have something to show, side by side."""
     drawn = list(charts)
     for number, (place, (title, chart)) in enumerate(zip(st.columns(max(len(drawn), 1)), drawn, strict=False)):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charts.capacity import PARTS, memory_bars
+from tests.charts.drawn import rows as of_layer
 
 GIB = float(1 << 30)
 
@@ -19,7 +20,8 @@ def frame(rows: list[tuple[float, ...]]) -> pd.DataFrame:
 
 
 def drawn(rows: list[tuple[float, ...]]) -> pd.DataFrame:
-    return pd.concat([layer.data for layer in memory_bars(frame(rows)).layer])
+    chart = memory_bars(frame(rows))
+    return pd.concat([of_layer(chart, layer) for layer in range(len(chart.layer))])
 
 
 sizes = st.floats(0, 100)

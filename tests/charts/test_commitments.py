@@ -11,6 +11,7 @@ import pytest
 
 from charts.axis import Span
 from charts.commitments import burn, weekly_split
+from tests.charts import drawn
 
 AT = pd.to_datetime(["2026-11-01", "2026-11-08", "2026-12-01"], utc=True)
 NONE = np.nan
@@ -59,7 +60,7 @@ def test_the_time_axis_has_as_many_ticks_as_it_has_room_for(first: str, last: st
 def test_a_week_that_was_not_seen_has_a_stroke_and_no_bar():
     frame = pd.DataFrame({"week": ["02 Nov", "09 Nov"], "used": [3.0, NONE], "unused": [1.0, NONE]})
     chart = weekly_split(frame, "USD")
-    bars, strokes = (pd.DataFrame(layer.data) for layer in chart.layer)
+    bars, strokes = (drawn.rows(chart, layer) for layer in range(2))
     assert bars[["week", "part", "amount"]].to_numpy().tolist() == [["02 Nov", "used", 3.0], ["02 Nov", "unused", 1.0]]
     assert strokes["week"].tolist() == ["09 Nov"]
     assert chart.to_dict()["layer"][0]["encoding"]["x"]["scale"]["domain"] == ["02 Nov", "09 Nov"]

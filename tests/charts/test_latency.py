@@ -12,6 +12,7 @@ import pytest
 
 from charts import latency
 from charts.axis import Span
+from tests.charts.drawn import rows
 
 START_MS = 1_760_000_000_000
 SPAN = Span(START_MS, START_MS + 600_000, 90_000, ZoneInfo("UTC"))
@@ -26,12 +27,6 @@ def quantiles(*minutes: int, **changes: Any) -> pd.DataFrame:
     for name, value in (("p50", 0.1), ("p95", 0.4), ("p99", 0.9)):
         frame[f"{name}_seconds"], frame[f"{name}_at_least"] = value, False
     return frame.assign(**changes)
-
-
-def rows(chart: Any, layer: int = 0) -> pd.DataFrame:
-    own = chart.layer[layer].data
-    data: pd.DataFrame = own if isinstance(own, pd.DataFrame) else chart.data
-    return data
 
 
 def test_each_figure_is_a_series():
