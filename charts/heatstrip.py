@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import altair as alt
 import pandas as pd
 
 from charts import theme
-from charts.axis import Span, instant, scale_for, value_scale
+from charts.axis import Span, scale_for, value_scale
 from charts.layered import Layered
 from charts.narrow import narrow
 from core.language import _, say
@@ -51,36 +53,51 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
     """The picture of ``grid``: colour for what was seen, grey for what is not reported, hatched for no sample."""
     scale = scale_for(column, cells[column], title=title)
     at = span.wall(cells["bucket_at"])
-    drawn = cells.assign(at=at, value=cells[column] / scale.factor, said=cells["state"].map(say))
-    drawn = narrow(drawn[["at", "series", "value", "state", "said"]])
+    drawn = pd.DataFrame(
+        {
+            "at": at,
+            "begin": at.map({ms: f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}" for ms in at.unique()}),
+            "series": cells["series"],
+            "value": cells[column] / scale.factor,
+            "state": cells["state"].map(say),
+        }
+    )
     order = list(dict.fromkeys(cells["series"]))
     rows = alt.Y(
         "series:N",
         title=None,
         sort=order,
+        scale=alt.Scale(domain=order),
         axis=alt.Axis(
             labelExpr=_SHORT, labelLimit=_NAME_PIXELS, labelOverlap=False, grid=False, ticks=False, domain=False
         ),
     )
-    tooltip = [
-        instant(title=say("from")),
-        alt.Tooltip("series:N", title=say("which")),
-        alt.Tooltip("value:Q", title=scale.title, format=scale.format),
-        alt.Tooltip("said:N", title=say("state")),
-    ]
-    placed = alt.Chart(drawn).transform_calculate(end=f"datum.at + {step_ms}", middle=f"datum.at + {step_ms / 2}")
-    base = placed.encode(x=span.axis(), x2="end:Q", y=rows, tooltip=tooltip)
     color = alt.Color(
         "value:Q",
         scale=value_scale(column, scale),
         legend=alt.Legend(orient="top", title=scale.title, gradientLength=90, gradientThickness=8),
     )
-    seen = base.transform_filter(f"datum.state === '{SEEN}'").mark_rect(clip=True).encode(color=color)
-    absent = base.transform_filter(f"datum.state !== '{SEEN}'").mark_rect(color=theme.MISSING, opacity=0.25, clip=True)
+    value = alt.Tooltip("value:Q", title=scale.title, format=scale.format)
+    state = alt.Tooltip("state:N", title=say("state"))
+
+    def cells_in(chosen: pd.Series[bool], told: alt.Tooltip) -> alt.Chart:
+        """With what is told of them; thousands are drawn, so that nothing is worked out there that is known here."""
+        of = drawn.loc[chosen, ["at", "begin", "series", "value" if told is value else "state"]]
+        tooltip = [alt.Tooltip("begin:N", title=say("from")), alt.Tooltip("series:N", title=say("which")), told]
+        return alt.Chart(narrow(of)).encode(y=rows, tooltip=tooltip)
+
+    def wide(chart: alt.Chart) -> alt.Chart:
+        placed: alt.Chart = chart.transform_calculate(end=f"datum.at + {step_ms}").encode(x=span.axis(), x2="end:Q")
+        return placed
+
+    is_seen, is_missing = cells["state"] == SEEN, cells["state"] == MISSING
+    seen = wide(cells_in(is_seen, value)).mark_rect(clip=True).encode(color=color)
+    absent = wide(cells_in(~is_seen, state)).mark_rect(color=theme.MISSING, opacity=0.25, clip=True)
     hatched = (
-        placed.transform_filter(f"datum.state === '{MISSING}'")
+        cells_in(is_missing, state)
+        .transform_calculate(middle=f"datum.at + {step_ms / 2}")
         .mark_point(shape=_STROKE, size=60, stroke=theme.MISSING, strokeWidth=1.2, filled=False, clip=True)
-        .encode(x=span.axis("middle"), y=rows, tooltip=tooltip)
+        .encode(x=span.axis("middle"))
     )
     return Layered(
         layer=[absent, seen, hatched], height=theme.ROW_HEIGHT * len(order) + theme.STRIP_MARGIN, padding=theme.PADDING

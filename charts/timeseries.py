@@ -50,14 +50,10 @@ def over_time(
     )
     drawn = narrow(drawn[["at", "series", "value"]])
     y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
-    base = alt.Chart(drawn).encode(
-        x=span.axis(),
-        y=y,
-        color=series_color(drawn),
-        tooltip=[instant(), alt.Tooltip("series:N", title=say("series")), _number("value", scale.title, scale)],
-    )
+    tooltip = [instant(), alt.Tooltip("series:N", title=say("series")), _number("value", scale.title, scale)]
+    base = alt.Chart(drawn).encode(x=span.axis(), y=y, color=series_color(drawn))
     earlier = week_before(before, column, span, scale, y, series=series)
-    layers = [*earlier, base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base)]
+    layers = [*earlier, base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base, tooltip)]
     chart = _layered(layers, limit, scale, room=room(earlier, frame[series]))
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
 
@@ -87,12 +83,12 @@ def band(
     drawn = narrow(drawn[["at", "value", "low", "high"]])
     tooltip = [instant(), *(_number(name, say(words), scale) for name, words in _BAND_WORDS.items())]
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
-    base = alt.Chart(drawn).encode(x=span.axis(), tooltip=tooltip)
+    base = alt.Chart(drawn).encode(x=span.axis())
     between = base.mark_area(opacity=theme.BAND_OPACITY).encode(y=alt.Y("low:Q", title=scale.title), y2="high:Q")
     line = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(y=y)
     mean_before = None if before is None else before.assign(series=say("mean"))
     earlier = week_before(mean_before, column, span, scale, y)
-    return _layered([between, *earlier, line, _hover(base.encode(y=y))], limit, scale, room=room(earlier))
+    return _layered([between, *earlier, line, _hover(base.encode(y=y), tooltip)], limit, scale, room=room(earlier))
 
 
 def week_before(
@@ -252,11 +248,13 @@ def _number(column: str, title: str, scale: Scale) -> alt.Tooltip:
     return alt.Tooltip(f"{column}:Q", title=title, format=scale.format)
 
 
-def _hover(base: alt.Chart) -> alt.Chart:
-    """Points that show under the pointer, so that a thin line can be read off."""
+def _hover(base: alt.Chart, tooltip: list[alt.Tooltip]) -> alt.Chart:
+    """Points that show under the pointer, so that a thin line can be read off; nothing else need tell a tooltip."""
     nearest = alt.selection_point(name="nearest", on="pointerover", nearest=True, encodings=["x"], empty=False)
     visible = alt.OpacityValue(0, condition={"param": nearest.name, "empty": False, "value": 1})
-    points: alt.Chart = base.mark_point(filled=True, size=45).encode(opacity=visible).add_params(nearest)
+    points: alt.Chart = (
+        base.mark_point(filled=True, size=45).encode(opacity=visible, tooltip=tooltip).add_params(nearest)
+    )
     return points
 
 

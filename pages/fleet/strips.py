@@ -16,7 +16,7 @@ from pages.shared.marks import happened
 from pages.shared.pictures import picture
 
 COLUMNS = 60
-MOST_ROWS = 100
+MOST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def _spoken(chart: Layered) -> Layered:
         locale=vega_locale(spoken().locale),
         axisY=alt.AxisConfig(labelFlush=False),  # else Streamlit's theme moves the outermost away from what they name
     )
+    told.usermeta = {"embedOptions": {"renderer": "canvas"}}
     return told
 
 
