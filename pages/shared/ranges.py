@@ -12,7 +12,7 @@ CUSTOM = "custom"
 DEFAULT_RANGE = "1h"
 SETTLE_MS = 5_000  # the newest samples are written by then, so a finished step stays as it is
 SAMPLES_PER_STEP = 2  # with one, a sample that comes a little late would leave its step empty
-MOST_STEPS = 340  # of a span between two instants: about as many as of the relative ones
+MOST_STEPS = 180  # of a span between two instants, as of the relative ones: a point for every three or four px
 _STEPS_SECONDS = (20, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
 
 
@@ -29,10 +29,10 @@ RANGES = {
     "15m": Range(900, 20, _("last 15 minutes")),
     "1h": Range(3_600, 30, _("last hour")),
     "6h": Range(21_600, 120, _("last 6 hours")),
-    "24h": Range(86_400, 300, _("last 24 hours")),
-    "7d": Range(604_800, 1_800, _("last 7 days")),
-    "4w": Range(2_419_200, 7_200, _("last 4 weeks")),
-    "8w": Range(4_838_400, 14_400, _("last 8 weeks")),
+    "24h": Range(86_400, 600, _("last 24 hours")),
+    "7d": Range(604_800, 3_600, _("last 7 days")),
+    "4w": Range(2_419_200, 14_400, _("last 4 weeks")),
+    "8w": Range(4_838_400, 28_800, _("last 8 weeks")),
 }
 
 
