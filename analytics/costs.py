@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, partial
 
 import pandas as pd
 
@@ -40,8 +40,8 @@ from analytics.formulas.local_time import MS_PER_HOUR, Span
 from analytics.formulas.unknown import product, total
 from analytics.ledger import hourly_ledger
 from analytics.power import hours_of
-from analytics.prices import HourlyPrice, hourly_price, price_cuts, site_of
-from analytics.serving import are_gateways
+from analytics.prices import EnergyPrice, HourlyPrice, SiteFound, hourly_price, price_cuts, site_of
+from analytics.serving import are_gateways, is_gateway
 from core.language import _
 from core.settings import Settings
 from core.texts import text
@@ -74,6 +74,22 @@ class _Line:
     reason: str
     quality: Quality
     terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """What a device of a host costs, the host itself, and electricity at its site; ``None``: no price was given."""
+
+    device: HourlyPrice | None
+    host: HourlyPrice | None
+    site: SiteFound
+    electricity: EnergyPrice
+    electricity_terms: tuple[Term, ...]
+
+    @property
+    def main(self) -> HourlyPrice | None:
+        """The price that says whether electricity comes on top."""
+        return self.device or self.host
 
 
 def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> list[DeploymentCost]:
@@ -109,17 +125,22 @@ def by_samples(engine: Store, settings: Settings, start_ms: int, end_ms: int) ->
     by_deployment: dict[int, list[Use]] = {}
     for use in uses(window, settings.cost.output_weight_ratio):
         by_deployment.setdefault(use.deployment_id, []).append(use)
-    observed = queries.observed_seconds(engine, "deployment", None, start_ms, end_ms).set_index("entity_id")
-    costs = []
+    observed = queries.observed_seconds(engine, "deployment", None, start_ms, end_ms)
+    observed_seconds = dict(zip(observed["entity_id"], observed["observed_seconds"], strict=True))
     there = queries.seen(engine, "deployment", start_ms, end_ms) | by_deployment.keys()
-    there -= set(window.entities.index[are_gateways(window.entities)])
-    for deployment_id, entity in window.entities[window.entities.index.isin(there)].iterrows():
-        number = int(str(deployment_id))
+    prices = cache(partial(_prices, settings, Span(start_ms, end_ms)))  # few differ, many devices ask
+    changes = _changes(price_cuts(settings, start_ms, end_ms))
+    costs = []
+    for deployment_id, entity in window.entities.items():
+        if deployment_id not in there or is_gateway(entity.labels):
+            continue
         # A deployment is not "unobserved" before it was there: its window begins when it was first seen.
-        alive_ms = end_ms - max(start_ms, int(entity["first_seen_at"].timestamp() * 1000))
-        seen_ms = float(observed["observed_seconds"].get(number, 0.0)) * 1000
+        alive_ms = end_ms - max(start_ms, entity.first_seen_ms)
+        seen_ms = observed_seconds.get(deployment_id, 0.0) * 1000
         ratio = min(seen_ms / alive_ms, 1.0) if alive_ms > 0 else 0.0
-        costs.append(_cost(number, entity, window, by_deployment.get(number, []), settings, ratio))
+        used = by_deployment.get(deployment_id, [])
+        bills = [_bill(use, prices(use.family, use.model, use.host)) for use in used]
+        costs.append(_cost(deployment_id, window, used, bills, changes, ratio))
     return dearest_first(costs)
 
 
@@ -141,15 +162,14 @@ def unjoined(engine: Store, start_ms: int, end_ms: int) -> tuple[pd.DataFrame, p
 
 def _cost(
     deployment_id: int,
-    entity: pd.Series[Any],
     window: Window,
     used: list[Use],
-    settings: Settings,
+    bills: list[tuple[_Line, _Line]],
+    changes: list[_Line],
     observed_ratio: float,
 ) -> DeploymentCost:
-    labels: dict[str, str] = entity["labels"]
-    bills = [_bill(use, settings, window) for use in used]
-    lines = [*itertools.chain(*bills), *_changes(price_cuts(settings, window.start_ms, window.end_ms))]
+    entity = window.entities[deployment_id]
+    lines = [*itertools.chain(*bills), *changes]
     output = window.count(deployment_id, "generation_tokens_total")
     prompt = window.count(deployment_id, "prompt_tokens_total")
     paid = {
@@ -169,10 +189,10 @@ def _cost(
         reasons = [NO_TOKENS]
     return DeploymentCost(
         deployment_id=deployment_id,
-        key=str(entity["key"]),
-        model=labels.get("model", "unknown model"),
-        server=labels.get("url", ""),
-        engine_name=labels.get("engine", ""),
+        key=entity.key,
+        model=entity.labels.get("model", "unknown model"),
+        server=entity.labels.get("url", ""),
+        engine_name=entity.labels.get("engine", ""),
         targets=tuple(dict.fromkeys(use.target for use in used)),
         origin=used[-1].origin if used else "unjoined",
         output_tokens=output,
@@ -199,16 +219,20 @@ def _changes(cuts: tuple[int, ...]) -> list[_Line]:
     return [_Line(0.0, "", Quality.ESTIMATED, (term,))] if cuts else []
 
 
-def _bill(use: Use, settings: Settings, window: Window) -> tuple[_Line, _Line]:
-    """Hardware and electricity of one use, at the prices that hold at the end of the window."""
-    last_ms = window.end_ms - 1
-    device = None if use.family == "host" else hourly_price(settings, "accelerator", use.model, use.host, last_ms)
-    host = hourly_price(settings, "host", use.host, use.host, last_ms)
-    main = device or host
-    return _hardware(use, main, device, host), _electricity(use, settings, main, Span(window.start_ms, window.end_ms))
+def _prices(settings: Settings, span: Span, family: str, model: str, host: str) -> _Prices:
+    """Of a device of a host, at the prices that hold at the end of a span."""
+    last_ms, site = span.end_ms - 1, site_of(settings, host)
+    device = None if family == "host" else hourly_price(settings, "accelerator", model, host, last_ms)
+    electricity, terms = electricity_terms(settings, site, span)
+    return _Prices(device, hourly_price(settings, "host", host, host, last_ms), site, electricity, terms)
 
 
-def _hardware(use: Use, main: HourlyPrice | None, device: HourlyPrice | None, host: HourlyPrice | None) -> _Line:
+def _bill(use: Use, prices: _Prices) -> tuple[_Line, _Line]:
+    """Hardware and electricity of one use."""
+    return _hardware(use, prices), _electricity(use, prices)
+
+
+def _hardware(use: Use, prices: _Prices) -> _Line:
     """What the device and its part of the host cost; unknown without a price of either."""
     hours, host_part = use.hours * use.share, 1 / use.host_parts
     term = Term(
@@ -216,18 +240,18 @@ def _hardware(use: Use, main: HourlyPrice | None, device: HourlyPrice | None, ho
         text(_("{hours} h x share {share} %"), hours=use.hours, share=round(100 * use.share, 1)),
         joined_by(use.origin),
     )
-    if main is None:
+    if prices.main is None:
         return _Line(None, NO_PRICE, Quality.DERIVED, (term,))
-    priced = [(price, part) for price, part in ((device, 1.0), (host, host_part)) if price is not None]
+    priced = [(price, part) for price, part in ((prices.device, 1.0), (prices.host, host_part)) if price is not None]
     return _Line(
         total(*(product(hours, part, price.usd_per_hour) for price, part in priced)),
         next((price.reason for price, _ in priced if price.reason), ""),
         Quality.DERIVED,
-        (term, *hardware_terms(device, host, host_part)),
+        (term, *hardware_terms(prices.device, prices.host, host_part)),
     )
 
 
-def _electricity(use: Use, settings: Settings, price: HourlyPrice | None, span: Span) -> _Line:
+def _electricity(use: Use, prices: _Prices) -> _Line:
     """Electricity on top of the hardware price; 0 where that price includes it."""
     energy = Term(
         text(_("{device}: energy ({scope})"), device=use.target, scope=text(use.scope)),
@@ -239,15 +263,14 @@ def _electricity(use: Use, settings: Settings, price: HourlyPrice | None, span: 
             share=round(100 * use.coverage_ratio),
         ),
     )
-    if price is not None and not price.electricity_on_top:
+    if prices.main is not None and not prices.main.electricity_on_top:
         return _Line(0.0, "", Quality.DERIVED, (energy, INSIDE))
-    site = site_of(settings, use.host)
-    tariff, terms = electricity_terms(settings, site, span)
-    kwh = None if use.joules is None else facility_kwh(use.joules, site.place.pue_ratio)
+    tariff = prices.electricity
+    kwh = None if use.joules is None else facility_kwh(use.joules, prices.site.place.pue_ratio)
     usd = formulas.electricity_usd(kwh, tariff.usd_per_kwh)
     return _Line(
         usd,
         "" if usd is not None else NO_ENERGY if use.joules is None else tariff.reason or NO_TARIFF,
         worst(use.quality, tariff.quality) if usd else Quality.DERIVED,  # energy counts only where it was paid for
-        (energy, *terms),
+        (energy, *prices.electricity_terms),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analytics.formulas import energy as formulas
-from analytics.formulas.energy import Observed, Quality
+from analytics.formulas.energy import Floats, Observed, Quality
 from analytics.formulas.sampling import usual_intervals
 from analytics.formulas.states import BUSY_RATIO, LOOKBACK_MS, State
 from analytics.formulas.unknown import per
@@ -18,6 +18,15 @@ from storage.engine import Store
 
 LABELS = {"accelerator": ("gpu_counter", "gpu_power"), "cpu": ("cpu_counter", "cpu_power")}
 """What energy is called by its meter: a counter, or power samples."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnergySamples:
+    """What the meters of one device said, in time order: three arrays of one length; NaN is unknown."""
+
+    at_ms: NDArray[np.int64]  # Unix ms
+    joules_total: Floats
+    watts: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +39,32 @@ class WindowEnergy:
     coverage_ratio: float
 
 
-def window_energy(samples: pd.DataFrame, family: str, start_ms: int, end_ms: int) -> WindowEnergy:
+UNKNOWN_ENERGY = WindowEnergy(None, "missing", Quality.MISSING, 0.0)
+
+
+def window_energy(samples: EnergySamples, family: str, start_ms: int, end_ms: int) -> WindowEnergy:
     """The counter unless power samples contradict it, else these; by coverage: as it is, filled, or only observed.
 
     The step that leads into the window counts as a whole, as token counters do, so that adjacent windows
     add up and tokens and joules are of the same stretch.
 
     Args:
-        samples: observed_at, energy_joules_total, power_watts of one device in time order, with those of
-            up to ``queries.LOOKBACK_MS`` before the window.
+        samples: of one device, with those of up to ``queries.LOOKBACK_MS`` before the window.
         family: "accelerator" or "cpu", for the label.
         start_ms: window start.
         end_ms: window end.
     """
-    at_ms = queries.epoch_ms(samples["observed_at"]).to_numpy()
-    first = max(int(np.searchsorted(at_ms, start_ms)) - 1, 0)
-    inside = slice(first, int(np.searchsorted(at_ms, end_ms)))
-    at = at_ms[inside] / 1000
+    first = max(int(np.searchsorted(samples.at_ms, start_ms)) - 1, 0)
+    inside = slice(first, int(np.searchsorted(samples.at_ms, end_ms)))
+    at = samples.at_ms[inside] / 1000
     interval = float(np.median(np.diff(at))) if len(at) > 1 else 0.0
-    totals, watts = (samples[name].to_numpy(dtype="float64")[inside] for name in ("energy_joules_total", "power_watts"))
-    observed = formulas.from_counter(at, totals)
-    sampled = formulas.from_power(at, watts, formulas.max_gap_seconds(usual_intervals(at)))
+    observed = formulas.from_counter(at, samples.joules_total[inside])
+    sampled = formulas.from_power(at, samples.watts[inside], formulas.max_gap_seconds(usual_intervals(at)))
     (label, integrated), quality = LABELS[family], Quality.MEASURED
     if observed is None or not _agree(observed, sampled):
         observed, label, quality = sampled, integrated, Quality.DERIVED
     if observed is None or observed.seconds == 0:
-        return WindowEnergy(None, "missing", Quality.MISSING, 0.0)
+        return UNKNOWN_ENERGY
     window_seconds = (end_ms - start_ms) / 1000
     figures = (np.array([figure]) for figure in (observed.joules, observed.seconds, interval, window_seconds))
     joules, coverage, is_filled = formulas.stands_for(*figures)
@@ -68,12 +77,15 @@ def _agree(counted: Observed, sampled: Observed | None) -> bool:
     return bool(formulas.counter_is_sane(*(np.array([one], "float64") for one in watts))[0])
 
 
-def energy_samples(
-    engine: Store, family: str, entity_ids: Sequence[int] | None, start_ms: int, end_ms: int
-) -> pd.DataFrame:
-    """What ``window_energy`` needs of a family: the window and what leads into it."""
+def energy_samples(engine: Store, family: str, start_ms: int, end_ms: int) -> dict[int, EnergySamples]:
+    """What ``window_energy`` needs of each device of a family, by entity_id: the window and what leads into it."""
     metrics = ["energy_joules_total", "power_watts"]
-    return queries.raw(engine, family, metrics, entity_ids, start_ms - queries.LOOKBACK_MS, end_ms)
+    frame = queries.raw(engine, family, metrics, None, start_ms - queries.LOOKBACK_MS, end_ms)
+    ids, starts = np.unique(frame["entity_id"], return_index=True)
+    columns = queries.epoch_ms(frame["observed_at"]), *(frame[name] for name in metrics)
+    # Nothing stands before the first start, so the first part is left out.
+    parts = (np.split(column.to_numpy(), starts)[1:] for column in columns)
+    return {int(entity_id): EnergySamples(*arrays) for entity_id, *arrays in zip(ids, *parts, strict=True)}
 
 
 def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_000) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
 
 from analytics.formulas import hosted
 from analytics.formulas.cost import owned_usd_per_hour
@@ -186,7 +187,7 @@ def tariff_at(settings: Settings, site: SiteFound, at_ms: int) -> ElectricityPri
         version = place.tariff[index]
         rate = to_currency(settings, 1.0, version.currency, "USD", at_ms)
         return ElectricityPrice(
-            tariff=None if rate.amount is None else Tariff(place.zone, _bands(version, rate.amount)),
+            tariff=None if rate.amount is None else _tariff(place.zone, _bands(version, rate.amount)),
             demand_usd_per_kw_month=None if rate.amount is None else version.demand_per_kw_month * rate.amount,
             source=rate.noted(_settings(f"{key}.tariff.{index}")),
             quality=Quality.MEASURED,
@@ -219,8 +220,13 @@ def _mean_usd_per_kwh(tariff: Tariff, span: Span) -> float | None:
 
 
 def _flat(place: Place, usd_per_kwh: float, source: Text, quality: Quality) -> ElectricityPrice:
-    tariff = Tariff(place.zone, (Band(usd_per_kwh=usd_per_kwh),))
+    tariff = _tariff(place.zone, (Band(usd_per_kwh=usd_per_kwh),))
     return ElectricityPrice(tariff=tariff, demand_usd_per_kw_month=0.0, source=source, quality=quality)
+
+
+@lru_cache(maxsize=256)  # each tariff made looks through its week for a time without a price
+def _tariff(zone: ZoneInfo, bands: tuple[Band, ...]) -> Tariff:
+    return Tariff(zone, bands)
 
 
 def _bands(version: TariffVersion, usd: float) -> tuple[Band, ...]:

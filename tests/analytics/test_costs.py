@@ -5,6 +5,7 @@ from datetime import UTC, datetime, time
 
 import pytest
 
+from analytics import allocation
 from analytics.costs import (
     NO_ENERGY,
     NO_PRICE,
@@ -16,6 +17,7 @@ from analytics.costs import (
     deployment_costs,
     unjoined,
 )
+from analytics.efficiency import EnergySamples, WindowEnergy, window_energy
 from analytics.formulas.energy import Quality
 from core.readings import AcceleratorSample, Assignment, CpuSample, DeploymentSample, Entity, Reading
 from core.settings import Settings
@@ -247,6 +249,38 @@ def test_a_server_on_cpus_beside_one_on_a_card_pays_its_part_of_the_host_and_no_
     assert found["on card"].hardware_usd == pytest.approx(2.0 + 0.4)
     assert found["on cpus"].energy_joules == pytest.approx(packages / 2)
     assert found["on card"].energy_joules == pytest.approx(WATTS * 59 * 60 + packages / 2)
+
+
+def test_packages_are_worked_out_once_for_all_cards_of_a_host_over_each_piece(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[str, int, int]] = []
+
+    def counting(samples: EnergySamples, family: str, start_ms: int, end_ms: int) -> WindowEnergy:
+        asked.append((family, start_ms, end_ms))
+        return window_energy(samples, family, start_ms, end_ms)
+
+    monkeypatch.setattr(allocation, "window_energy", counting)
+    socket = [
+        CpuSample(key="box/socket 0", observed_at_ms=START_MS + n * STEP_MS, energy_joules_total=100.0 * 60 * n)
+        for n in range(61)
+    ]
+    half = START_MS + HOUR_MS // 2
+    found = costs(
+        store,
+        settings(RENTED),
+        Entity(observed_at_ms=START_MS, family="cpu", key="box/socket 0", host="box"),
+        *socket,
+        *(reading for key in "0123" for reading in accelerator(key)),
+        *deployment("all day", 1000),
+        *deployment("late", 1000),
+        runs_on("all day", "0", "1", "2"),
+        runs_on("late", "3", at_ms=half),
+    )
+    assert sorted(one for one in asked if one[0] == "cpu") == [("cpu", START_MS, END_MS), ("cpu", half, END_MS)]
+    packages = 100.0 / WATTS / 4  # of what a card takes
+    assert found["all day"].energy_joules == pytest.approx(3 * WATTS * 59 * 60 * (1 + packages))
+    assert found["late"].energy_joules == pytest.approx(WATTS * 30 * 60 * (1 + packages))
 
 
 def test_a_card_that_is_gone_takes_no_part_of_its_host(store: Store):

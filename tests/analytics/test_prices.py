@@ -147,6 +147,18 @@ def test_bands_are_read_by_the_clock_of_the_site():
     assert [price.tariff.band_at(edge).usd_per_kwh for edge in edges] == [0.1, 0.4, 0.4, 0.1]
 
 
+def test_a_tariff_is_made_once_and_anew_where_its_bands_differ():
+    dearer = [BANDS[0] | {"per_kwh": 0.5}, *BANDS[1:]]
+    made = []
+    for bands in (BANDS, BANDS, dearer):
+        settings = book(site={"tariff": [{"band": bands}]})
+        price = tariff_at(settings, found(settings), 0)
+        assert price is not None
+        made.append(price.tariff)
+    assert made[0] is made[1]
+    assert made[0] != made[2]
+
+
 def test_energy_over_a_window_of_several_bands_is_priced_at_their_mean_as_an_estimate():
     settings = book(site={"tariff": [{"band": BANDS}]})
     day = Span(ms("2026-07-01"), ms("2026-07-02"))
