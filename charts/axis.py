@@ -27,6 +27,7 @@ _MINUTE_MS = 60_000
 _TICK_STEPS_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 10_080))
 _MOST_TICKS = 8
 _TIME_LABEL = "utcFormat(datum.value"
+_CLOCK = "%Y-%m-%d %H:%M:%S"
 
 
 _SPELLED = {
@@ -44,10 +45,16 @@ class Scale:
     """A quantity as drawn: divided by ``factor``, called ``title``; what must fit lies between the ends (base unit)."""
 
     factor: float
+    symbol: str
     title: str
-    format: str
+    decimals: int
     smallest: float
     largest: float
+
+    @property
+    def format(self) -> str:
+        """How Vega is to write such a number."""
+        return f",.{self.decimals}f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,11 @@ class Span:
         """UTC times as milliseconds of the site's wall clock, as ``axis`` prints them."""
         utc: pd.Series = at.dt.tz_convert(None).astype("datetime64[ms]").astype("int64")
         return (utc + self._offset_ms).astype("float64")
+
+    def clock(self, at: pd.Series) -> list[str]:
+        """Times that ``wall`` made, as tooltips show them; where there are many, a text each is cheaper than a date."""
+        texts = {ms: f"{datetime.fromtimestamp(ms / 1000, UTC):{_CLOCK}}" for ms in at.unique()}
+        return [texts[ms] for ms in at]
 
     def axis(self, column: str = "at") -> alt.X:
         """The time axis over a column that ``wall`` made: all of the span, also where nothing was seen.
@@ -100,9 +112,7 @@ def window_of(spec: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
 
 def instant(column: str = "at", title: str | None = None) -> alt.Tooltip:
     """A column that ``Span.wall`` made, as a tooltip shows it; called "time" where no title is given."""
-    return alt.Tooltip(
-        f"utcyearmonthdatehoursminutesseconds({column}):T", title=title or say("time"), format="%Y-%m-%d %H:%M:%S"
-    )
+    return alt.Tooltip(f"utcyearmonthdatehoursminutesseconds({column}):T", title=title or say("time"), format=_CLOCK)
 
 
 def words_of(column: str) -> str:
@@ -125,8 +135,8 @@ def scale_for(
     ends = [float(end) for end in (values.min(), values.max(), limit) if end is not None and not pd.isna(end)] or [0.0]
     factor, symbol = unit.step(max(abs(end) for end in ends))
     words = title or words_of(column)
-    named = f"{words} ({say(symbol)})" if symbol else words
-    return Scale(factor, named, f",.{max(unit.decimals, 1)}f", min(ends), max(ends))
+    said = say(symbol) if symbol else ""
+    return Scale(factor, said, f"{words} ({said})" if said else words, max(unit.decimals, 1), min(ends), max(ends))
 
 
 def value_scale(column: str, scale: Scale) -> alt.Scale:

@@ -57,7 +57,7 @@ def _layer(
         .encode(
             y=alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=MOST_LABEL_PIXELS, labelFlush=False)),
             x=alt.X("begin:Q", title=title, scale=alt.Scale(zero=True, nice=False)),
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             color=alt.Color(
                 "part:N",
                 scale=alt.Scale(domain=parts) if colours is None else alt.Scale(domain=parts, range=colours),

@@ -50,7 +50,10 @@ def burn(frame: pd.DataFrame, span: Span, title: str) -> Layered:
         _as(FORECAST, base.transform_filter("isValid(datum.low)"))
         .mark_area(opacity=2 * theme.BAND_OPACITY, line=True)
         .encode(
-            y=alt.Y("low:Q", title=title), y2="high:Q", color=color, tooltip=[instant(), *map(_amount, (_LOW, _HIGH))]
+            y=alt.Y("low:Q", title=title),
+            y2=alt.Y2("high:Q"),
+            color=color,
+            tooltip=[instant(), *map(_amount, (_LOW, _HIGH))],
         ),
         _as(USED, base.transform_filter("isValid(datum.used)"))
         .mark_area(opacity=0.75)
@@ -109,7 +112,7 @@ def weekly_split(frame: pd.DataFrame, title: str) -> Layered:
             x=x,
             y=alt.Y("amount:Q", title=title, stack="zero"),
             color=colors,
-            order="stacked:Q",
+            order=alt.Order("stacked:Q"),
             tooltip=[
                 alt.Tooltip("week:O", title=say("week from")),
                 alt.Tooltip("part:N", title=say("part")),
@@ -123,7 +126,7 @@ def weekly_split(frame: pd.DataFrame, title: str) -> Layered:
         .mark_point(shape=_STROKE, size=120, stroke=theme.MISSING, strokeWidth=1.6, filled=False)
         .encode(
             x=x,
-            y="amount:Q",
+            y=alt.Y("amount:Q"),
             tooltip=[alt.Tooltip("week:O", title=say("week from")), alt.Tooltip("state:N", title=say("state"))],
         )
     )

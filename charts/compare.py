@@ -82,7 +82,7 @@ def speed_against(frame: pd.DataFrame, column: str, title: str) -> Layered:
     labels = [
         base.transform_filter(f"datum.place === {number}")
         .mark_text(align=place.align, dx=place.dx, dy=place.dy, limit=LABEL_PIXELS, color=theme.MISSING)
-        .encode(text="label:N")
+        .encode(text=alt.Text("label:N"))
         for number, place in enumerate(_PLACES)
         if (drawn["place"] == number).any()
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import altair as alt
 import pandas as pd
 
@@ -56,7 +54,7 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
     drawn = pd.DataFrame(
         {
             "at": at,
-            "begin": at.map({ms: f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}" for ms in at.unique()}),
+            "time": span.clock(at),
             "series": cells["series"],
             "value": cells[column] / scale.factor,
             "state": cells["state"].map(say),
@@ -82,12 +80,14 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
 
     def cells_in(chosen: pd.Series[bool], told: alt.Tooltip) -> alt.Chart:
         """With what is told of them; thousands are drawn, so that nothing is worked out there that is known here."""
-        of = drawn.loc[chosen, ["at", "begin", "series", "value" if told is value else "state"]]
-        tooltip = [alt.Tooltip("begin:N", title=say("from")), alt.Tooltip("series:N", title=say("which")), told]
+        of = drawn.loc[chosen, ["at", "time", "series", "value" if told is value else "state"]]
+        tooltip = [alt.Tooltip("time:N", title=say("from")), alt.Tooltip("series:N", title=say("which")), told]
         return alt.Chart(narrow(of)).encode(y=rows, tooltip=tooltip)
 
     def wide(chart: alt.Chart) -> alt.Chart:
-        placed: alt.Chart = chart.transform_calculate(end=f"datum.at + {step_ms}").encode(x=span.axis(), x2="end:Q")
+        placed: alt.Chart = chart.transform_calculate(end=f"datum.at + {step_ms}").encode(
+            x=span.axis(), x2=alt.X2("end:Q")
+        )
         return placed
 
     is_seen, is_missing = cells["state"] == SEEN, cells["state"] == MISSING

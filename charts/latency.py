@@ -13,9 +13,10 @@ import pandas as pd
 
 from charts import theme
 from charts.axis import Span, broken_at_gaps, instant
+from charts.cursor import cursor
 from charts.layered import Layered
 from charts.marks import dotted
-from core.language import _, say
+from core.language import _, say, spoken
 from core.units import show, unit_of
 
 SERIES = {"p50_seconds": "p50", "p95_seconds": "p95", "p99_seconds": "p99", "mean_seconds": _("mean")}
@@ -48,31 +49,32 @@ def quantile_lines(
     limit = pd.DataFrame({"seconds": [] if limit_seconds is None else [limit_seconds]}, dtype="float64")
     earlier = _p95(before, span)
     axis = seconds_axis(pd.concat([drawn["seconds"], limit["seconds"], earlier["seconds"]]))
-    base = alt.Chart(drawn).encode(
-        x=span.axis(),
-        y=axis,
-        color=alt.Color(
-            "series:N",
-            scale=alt.Scale(domain=names),
-            legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3),
-        ),
-        tooltip=[
-            instant(title=say("from")),
-            alt.Tooltip("series:N", title=say("figure")),
-            _text(),
-            alt.Tooltip("observations:Q", title=say("observations"), format=",.0f"),
-        ],
+    color = alt.Color(
+        "series:N",
+        scale=alt.Scale(domain=names),
+        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3),
     )
     dashes = alt.StrokeDash(
         "series:N", scale=alt.Scale(domain=names, range=[[1, 0], [1, 0], [1, 0], [4, 3]]), legend=None
     )
-    lines = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(strokeDash=dashes)
-    # A point per value, so that a lone step between two gaps is seen as well.
-    points = base.mark_point(filled=True).encode(
-        shape=alt.Shape("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=["circle", "triangle-up"]), legend=None),
-        size=alt.Size("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=[12, 70]), legend=None),
+    lines = alt.Chart(drawn[["at", "series", "seconds"]]).mark_line(strokeWidth=1.8, strokeCap="round")
+    lines = lines.encode(x=span.axis(), y=axis, color=color, strokeDash=dashes)
+    # A lone step between two gaps has no line, and a lower limit must not look like a value.
+    apart = drawn.loc[drawn["is_lone"] | (drawn["kind"] == AT_LEAST), ["at", "series", "seconds", "kind"]]
+    points = (
+        alt.Chart(apart)
+        .mark_point(filled=True)
+        .encode(
+            x=span.axis(),
+            y=axis,
+            color=color,
+            shape=alt.Shape(
+                "kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=["circle", "triangle-up"]), legend=None
+            ),
+            size=alt.Size("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=[12, 70]), legend=None),
+        )
     )
-    layers = [lines, points]
+    layers = [lines, points, _cursor(drawn, names, span)]
     if earlier["seconds"].notna().any():
         layers.insert(0, dotted(earlier, span, axis, _text(), name=SERIES[_P95]))
         height += theme.LEGEND_HEIGHT
@@ -81,6 +83,15 @@ def quantile_lines(
         rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title=say("limit"))]))
     return Layered(layer=layers, height=height)
+
+
+def _cursor(drawn: pd.DataFrame, names: list[str], span: Span) -> alt.Chart:
+    """Each figure of a step, and of how many observations they are."""
+    known, counted = drawn.dropna(subset=["seconds"]), say("observations")
+    each = known.drop_duplicates("at")
+    texts = [spoken().number(number) for number in each["observations"]]
+    observations = pd.DataFrame({"at": each["at"], "series": counted, "text": texts})
+    return cursor(pd.concat([known[["at", "series", "text"]], observations]), [*names, counted], span)
 
 
 def _p95(frame: pd.DataFrame | None, span: Span) -> pd.DataFrame:
@@ -101,6 +112,8 @@ def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
         parts.append(part)
     tidy = broken_at_gaps(pd.concat(parts), ["seconds", "observations", "at_least"], "series", span)
     beyond = tidy["at_least"].fillna(value=False).astype(bool)
+    known, by = tidy["seconds"].notna(), tidy["series"]
+    before, after = (known.groupby(by).shift(step, fill_value=False) for step in (1, -1))
     return pd.DataFrame(
         {
             "at": span.wall(tidy["bucket_at"]),
@@ -108,6 +121,7 @@ def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
             "seconds": tidy["seconds"].where(tidy["seconds"] > 0),  # a logarithm knows no zero
             "observations": tidy["observations"],
             "kind": np.where(beyond, AT_LEAST, ""),
+            "is_lone": known & ~before & ~after,
             "text": [seconds_text(s, at_least=b) for s, b in zip(tidy["seconds"], beyond, strict=True)],
         }
     )
@@ -177,7 +191,7 @@ def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> Layered:
         .mark_rect()
         .encode(
             x=span.axis(),
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             y=alt.Y(
                 "bucket:O",
                 title=None,

@@ -115,7 +115,7 @@ def dotted(
         .encode(
             x=span.axis(),
             y=y,
-            detail="series:N",
+            detail=alt.Detail("series:N"),
             # Opacity has the legend: no other layer has a scale for it.
             opacity=alt.Opacity("said:O", scale=alt.Scale(range=[1]), legend=legend),
             tooltip=[

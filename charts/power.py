@@ -68,17 +68,18 @@ def under_caps(
         before: the parts a week before, as ``frame`` and a week later than they were; their sum is drawn dotted.
     """
     shown = near(frame, caps)
-    stacked, scale = stack(frame, _COLUMN, span, step_ms, before=before)
+    stacked = stack(frame, _COLUMN, span, step_ms, before=before)
+    scale = stacked.scale
     drawn = pd.DataFrame({"cap": [cap / scale.factor for cap in shown.values()], "said": list(shown)})
     power = alt.Tooltip("cap:Q", title=scale.title, format=scale.format)
-    rule = alt.Chart(drawn).encode(y="cap:Q", tooltip=[alt.Tooltip("said:N", title=say("cap")), power])
+    rule = alt.Chart(drawn).encode(y=alt.Y("cap:Q"), tooltip=[alt.Tooltip("said:N", title=say("cap")), power])
     layers = [
         _unseen(unseen, span, step_ms),
-        *stacked,
+        *stacked.layers,
         rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5),
-        rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text="said:N"),
+        rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text=alt.Text("said:N")),
     ]
-    return Layered(layer=layers, height=theme.HEIGHT + room(stacked[1:], frame["series"]), padding=theme.PADDING)
+    return Layered(layer=layers, height=theme.HEIGHT + room(stacked.earlier, frame["series"]), padding=theme.PADDING)
 
 
 def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> Layered:
@@ -120,9 +121,9 @@ def _bars(
         .mark_rect()
         .encode(
             x=span.axis(),
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             y=alt.Y("bottom:Q", title=title, scale=alt.Scale(zero=True, nice=True)),
-            y2="top:Q",
+            y2=alt.Y2("top:Q"),
             color=alt.Color("state:N", scale=scale, legend=alt.Legend(orient="top", title=None, symbolType="square")),
             tooltip=[
                 instant(title=say("hour from")),
@@ -143,7 +144,7 @@ def _unseen(frame: pd.DataFrame, span: Span, step_ms: int) -> alt.Chart:
         .mark_rect(color=theme.MISSING, opacity=_UNSEEN_OPACITY, clip=True)
         .encode(
             x=span.axis(),
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             tooltip=[instant(title=say("from")), alt.Tooltip("said:N", title=say("not all seen"))],
         )
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import altair as alt
 import pandas as pd
 
 from charts import theme
-from charts.axis import Scale, Span, broken_at_gaps, instant, scale_for, value_scale
+from charts.axis import Scale, Span, broken_at_gaps, scale_for, value_scale
+from charts.cursor import cursor
 from charts.layered import Layered
 from charts.marks import dotted
 from charts.narrow import narrow
-from core.language import _, say
+from core.language import _, say, spoken
 from core.units import Unit
 
 
@@ -50,10 +53,14 @@ def over_time(
     )
     drawn = narrow(drawn[["at", "series", "value"]])
     y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
-    tooltip = [instant(), alt.Tooltip("series:N", title=say("series")), _number("value", scale.title, scale)]
-    base = alt.Chart(drawn).encode(x=span.axis(), y=y, color=series_color(drawn))
+    lines = alt.Chart(drawn).mark_line(strokeWidth=1.8, strokeCap="round")
     earlier = week_before(before, column, span, scale, y, series=series)
-    layers = [*earlier, base.mark_line(strokeWidth=1.8, strokeCap="round"), _hover(base, tooltip)]
+    told = _told(drawn, "value", scale).assign(series=drawn["series"])
+    layers = [
+        *earlier,
+        lines.encode(x=span.axis(), y=y, color=series_color(drawn)),
+        cursor(told.dropna(), _names(drawn["series"]), span),
+    ]
     chart = _layered(layers, limit, scale, room=room(earlier, frame[series]))
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
 
@@ -81,14 +88,18 @@ def band(
         high=lambda rows: rows[high] / scale.factor,
     )
     drawn = narrow(drawn[["at", "value", "low", "high"]])
-    tooltip = [instant(), *(_number(name, say(words), scale) for name, words in _BAND_WORDS.items())]
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
     base = alt.Chart(drawn).encode(x=span.axis())
-    between = base.mark_area(opacity=theme.BAND_OPACITY).encode(y=alt.Y("low:Q", title=scale.title), y2="high:Q")
+    between = base.mark_area(opacity=theme.BAND_OPACITY).encode(
+        y=alt.Y("low:Q", title=scale.title), y2=alt.Y2("high:Q")
+    )
     line = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(y=y)
     mean_before = None if before is None else before.assign(series=say("mean"))
     earlier = week_before(mean_before, column, span, scale, y)
-    return _layered([between, *earlier, line, _hover(base.encode(y=y), tooltip)], limit, scale, room=room(earlier))
+    words = {name: say(word) for name, word in _BAND_WORDS.items()}
+    told = pd.concat([_told(drawn, name, scale).assign(series=word) for name, word in words.items()]).dropna()
+    layers = [between, *earlier, line, cursor(told, list(words.values()), span)]
+    return _layered(layers, limit, scale, room=room(earlier))
 
 
 def week_before(
@@ -151,8 +162,23 @@ def stacked(
 
     ``before`` has the parts a week before, as ``over_time`` takes them; their sum is drawn.
     """
-    layers, scale = stack(frame, column, span, step_ms, series=series, title=title, limit=limit, before=before)
-    return _layered(layers, limit, scale, room=room(layers[1:], frame[series]))
+    found = stack(frame, column, span, step_ms, series=series, title=title, limit=limit, before=before)
+    return _layered(found.layers, limit, found.scale, room=room(found.earlier, frame[series]))
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What ``stacked`` draws, for a picture of more layers."""
+
+    parts: alt.Chart
+    earlier: list[alt.Chart]
+    cursor: alt.Chart
+    scale: Scale
+
+    @property
+    def layers(self) -> list[alt.Chart]:
+        """In the order in which they lie over each other."""
+        return [self.parts, *self.earlier, self.cursor]
 
 
 def stack(
@@ -165,8 +191,8 @@ def stack(
     title: str | None = None,
     limit: float | None = None,
     before: pd.DataFrame | None = None,
-) -> tuple[list[alt.Chart], Scale]:
-    """The layers of ``stacked`` for a picture of more layers, and the scale that they are drawn in."""
+) -> Stack:
+    """As ``stacked``; the picture is not put together."""
     known = frame.dropna(subset=[column]).sort_values(["bucket_at", series])
     top = known.groupby("bucket_at")[column].cumsum()
     sums = None if before is None else _sums(before, column)
@@ -179,21 +205,32 @@ def stack(
             "value": known[column] / scale.factor,
         }
     )
-    drawn = narrow(_drawn(_as_steps(parts, span, step_ms), span)[["at", "series", "value", "top"]])
+    parts["bottom"] = parts["top"] - parts["value"]
+    drawn = narrow(_drawn(_as_steps(parts, span, step_ms), span)[["at", "series", "bottom", "top"]])
     area: alt.Chart = (
         alt.Chart(drawn)
-        .transform_calculate(bottom="isValid(datum.top) ? datum.top - datum.value : null")  # also where a run breaks
         .mark_area(interpolate="step-after", opacity=1)
         .encode(
             x=span.axis(),
             y=alt.Y("bottom:Q", title=scale.title, scale=value_scale(column, scale)),
-            y2="top:Q",
+            y2=alt.Y2("top:Q"),
             color=series_color(drawn),
-            tooltip=[instant(), alt.Tooltip("series:N", title=say("part")), _number("value", scale.title, scale)],
         )
     )
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
-    return [area, *week_before(sums, column, span, scale, y, steps=True)], scale
+    earlier = week_before(sums, column, span, scale, y, steps=True)
+    return Stack(area, earlier, _over_stack(_drawn(parts, span), scale, span, step_ms), scale)
+
+
+def _over_stack(parts: pd.DataFrame, scale: Scale, span: Span, step_ms: int) -> alt.Chart:
+    """Each part, and what they make together where there are several."""
+    names = _names(parts["series"])
+    told = [_told(parts, "value", scale).assign(series=parts["series"])]
+    if len(names) > 1:
+        whole = parts.groupby("at")["value"].sum().reset_index()
+        told.append(_told(whole, "value", scale).assign(series=say("sum")))
+        names.append(say("sum"))
+    return cursor(pd.concat(told), names, span, step_ms=step_ms)
 
 
 def _sums(parts: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -207,7 +244,7 @@ def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:
     following = parts.groupby("series")["bucket_at"].shift(-1)
     last = parts[~(following - parts["bucket_at"] <= step)]
     ends = last.assign(bucket_at=last["bucket_at"] + step)
-    breaks = ends.assign(bucket_at=ends["bucket_at"] + _HAIR, top=float("nan"), value=float("nan"))
+    breaks = ends.assign(bucket_at=ends["bucket_at"] + _HAIR, top=float("nan"), bottom=float("nan"))
     return pd.concat([parts, ends, breaks]).sort_values(["series", "bucket_at"], ignore_index=True)
 
 
@@ -248,20 +285,20 @@ def _number(column: str, title: str, scale: Scale) -> alt.Tooltip:
     return alt.Tooltip(f"{column}:Q", title=title, format=scale.format)
 
 
-def _hover(base: alt.Chart, tooltip: list[alt.Tooltip]) -> alt.Chart:
-    """Points that show under the pointer, so that a thin line can be read off; nothing else need tell a tooltip."""
-    nearest = alt.selection_point(name="nearest", on="pointerover", nearest=True, encodings=["x"], empty=False)
-    visible = alt.OpacityValue(0, condition={"param": nearest.name, "empty": False, "value": 1})
-    points: alt.Chart = (
-        base.mark_point(filled=True, size=45).encode(opacity=visible, tooltip=tooltip).add_params(nearest)
-    )
-    return points
+def _told(drawn: pd.DataFrame, column: str, scale: Scale) -> pd.DataFrame:
+    """Times and texts of a column, as ``cursor`` takes them; no text where nothing is drawn."""
+    number = spoken().number
+    texts = [
+        None if math.isnan(value) else f"{number(value, scale.decimals)} {scale.symbol}".rstrip()
+        for value in drawn[column]
+    ]
+    return pd.DataFrame({"at": drawn["at"], "text": texts})
 
 
 def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale, *, room: int = 0) -> Layered:
     if limit is not None:
         at = pd.DataFrame({"limit": [limit / scale.factor]})
         layers.append(
-            alt.Chart(at).mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5).encode(y="limit:Q")
+            alt.Chart(at).mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5).encode(y=alt.Y("limit:Q"))
         )
     return Layered(layer=layers, height=theme.HEIGHT + room, padding=theme.PADDING)

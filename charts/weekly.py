@@ -37,12 +37,12 @@ def daily(frame: pd.DataFrame, title: str) -> Layered:
                 scale=alt.Scale(domain=lines, range=list(COLOURS)),
                 legend=alt.Legend(orient="top", title=None, columns=2, columnPadding=30, labelLimit=_WIDTH // 2),
             ),
-            order="order:Q",
+            order=alt.Order("order:Q"),
         )
     )
     notes = drawn[drawn["amount"].isna()].drop_duplicates("day")
     unknown = alt.Chart(notes).mark_text(color=theme.MISSING, baseline="bottom", angle=270, align="left")
-    said = unknown.encode(x=x, y=alt.value(_HEIGHT - 4), text="note:N")
+    said = unknown.encode(x=x, y=alt.value(_HEIGHT - 4), text=alt.Text("note:N"))
     return Layered(layer=[bars, said], width=_WIDTH, height=_HEIGHT, padding=theme.PADDING)
 
 

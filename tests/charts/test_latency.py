@@ -17,6 +17,8 @@ from tests.charts.drawn import rows
 START_MS = 1_760_000_000_000
 SPAN = Span(START_MS, START_MS + 600_000, 90_000, ZoneInfo("UTC"))
 
+POINTS, CURSOR = 1, 2  # layers
+
 
 def at(*minutes: int) -> pd.Series:
     return pd.Series(pd.to_datetime([START_MS + m * 60_000 for m in minutes], unit="ms", utc=True))
@@ -48,10 +50,25 @@ def test_a_quantile_that_is_not_known_is_not_drawn():
 
 
 def test_lower_limits_are_marked_and_written_as_such():
-    drawn = rows(latency.quantile_lines(quantiles(0, p99_seconds=80.0, p99_at_least=True), SPAN))
-    beyond = drawn[drawn["kind"] == latency.AT_LEAST]
-    assert list(beyond["series"]) == ["p99"]
-    assert list(beyond["text"]) == ["≥ 80.0 s"]
+    chart = latency.quantile_lines(quantiles(0, 1, p99_seconds=80.0, p99_at_least=True), SPAN)
+    assert rows(chart, POINTS)[["series", "kind"]].to_numpy().tolist() == [["p99", latency.AT_LEAST]] * 2
+    assert rows(chart, CURSOR)["text_2"].tolist() == ["≥ 80.0 s"] * 2
+
+
+def test_a_lone_step_is_a_point_and_a_run_of_steps_a_line():
+    assert rows(latency.quantile_lines(quantiles(0, 1), SPAN), POINTS).empty
+    found = rows(latency.quantile_lines(quantiles(0, 1, 30), SPAN), POINTS)
+    assert dict(zip(found["series"], found["at"], strict=True)) == dict.fromkeys(
+        ("mean", "p50", "p95", "p99"), START_MS + 30 * 60_000
+    )
+
+
+def test_the_cursor_tells_all_figures_of_a_step_and_of_how_many_they_are():
+    chart = latency.quantile_lines(quantiles(0, 1, p99_seconds=[0.9, np.nan]), SPAN)
+    tooltip = chart.to_dict()["layer"][CURSOR]["encoding"]["tooltip"]
+    assert [field["title"] for field in tooltip] == ["time", "p50", "p95", "p99", "mean", "observations"]
+    told = rows(chart, CURSOR)[[field["field"] for field in tooltip[1:]]].to_numpy().tolist()
+    assert told == [["100 ms", "400 ms", "900 ms", "200 ms", "200"], ["100 ms", "400 ms", "unknown", "200 ms", "200"]]
 
 
 @pytest.mark.parametrize(
@@ -116,10 +133,10 @@ def test_every_chart_becomes_vega_lite():
 
 def test_a_promise_is_a_rule_and_lies_on_the_axis():
     chart = latency.quantile_lines(quantiles(0, 1), SPAN, limit_seconds=20.0)
-    assert rows(chart, 2)["seconds"].tolist() == [20.0]
-    assert rows(chart, 2)["text"].tolist() == ["objective: 20.0 s"]
+    assert rows(chart, -1)["seconds"].tolist() == [20.0]
+    assert rows(chart, -1)["text"].tolist() == ["objective: 20.0 s"]
     assert chart.to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"][1] > 20.0
-    assert len(latency.quantile_lines(quantiles(0, 1), SPAN).layer) == 2
+    assert len(latency.quantile_lines(quantiles(0, 1), SPAN).layer) == 3
 
 
 def test_a_histogram_without_bounds_draws_its_mean_alone():

@@ -98,7 +98,7 @@ def test_nothing_is_drawn_of_a_week_of_which_nothing_is_stored(before: pd.DataFr
 def test_of_a_stack_the_sum_a_week_before_is_drawn_over_it():
     parts = pd.concat([power(100.0, 0, 1), power(300.0, 0, 1, series="b")])
     spec = stacked(power(1.0, 0, 1), "power_watts", SPAN, STEP, before=parts).to_dict()
-    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["area", "line"]
+    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["area", "line", "rect"]
     ((_, rows),) = layers(stacked(power(1.0, 0, 1), "power_watts", SPAN, STEP, before=parts), theme.EARLIER)
     assert [row["value"] for row in rows] == [400.0, 400.0]
 

@@ -85,7 +85,8 @@ def test_a_limit_is_in_the_unit_of_the_axis_and_within_it() -> None:
 
 def test_parts_are_stacked() -> None:
     frame = pd.concat([readings(["a"], [0], 100.0), readings(["b"], [0], 300.0)])
-    first = {row["series"]: (row["value"], row["top"]) for row in rows(stacked(frame, "power_watts", SPAN, STEP))[::3]}
+    drawn = rows(stacked(frame, "power_watts", SPAN, STEP))[::3]
+    first = {row["series"]: (row["top"] - row["bottom"], row["top"]) for row in drawn}
     assert first == {"a": (100.0, 100.0), "b": (300.0, 400.0)}
 
 
