@@ -153,8 +153,9 @@ def _began(states: pd.DataFrame) -> pd.Timestamp | None:
 
 def broken(frame: pd.DataFrame) -> list[Finding]:
     """Devices that ask for a hand."""
+    remapped = frame["row_remap_state"].fillna(0).astype("int64") & _REMAP_FAILED != 0
     found = []
-    for row in frame.to_dict("records"):
+    for row in frame[remapped | (frame["recovery_action"].fillna(0) != 0)].to_dict("records"):
         action, remap = row["recovery_action"], row["row_remap_state"]
         if action == action and action:
             wish = _ASKS_FOR.get(int(action), _("{device}: the driver asks for recovery action {action}"))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from charts.layered import Layered
-from charts.theme import MOST_SERIES
-from charts.timeseries import band, over_time, stacked
+from charts.timeseries import over_time, stacked
 from core.language import _, say
 from pages.fleet import findings, power, tallies
+from pages.fleet.by_thing import by_thing
 from pages.shared import loaders, things, watts, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
@@ -130,24 +129,6 @@ def flow_chart(title: str, counters: tuple[str, ...], hosts: pd.DataFrame, view:
     chart = over_time(tidy, "flow_bytes_per_second", view.span, title=say(title).lower()) if len(tidy) else None
     notes = [say("derived from counters"), view.resolution, *([say("all hosts together")] if len(hosts) > 1 else [])]
     picture(say(title), chart, key=title.lower(), note=" · ".join(notes), marks=marks)
-
-
-def by_thing(
-    family: str,
-    metric: str,
-    frame: pd.DataFrame,
-    view: View,
-    *,
-    title: str | None = None,
-    limit: float | None = None,
-) -> Layered | None:
-    """A line for each thing; of many the mean and the extremes. ``None`` without any value."""
-    window = (things.ids(frame), view.start_ms, view.end_ms, view.step_ms)
-    if len(frame) > MOST_SERIES:
-        read = loaders.spread(family, metric, *window)
-        return band(read, metric, view.span, title=title, limit=limit) if len(read) else None
-    read = things.named(loaders.series(family, (metric,), *window), frame)
-    return over_time(read, metric, view.span, title=title, limit=limit) if len(read) else None
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from charts.timeseries import over_time, stacked
+from charts.timeseries import stacked
 from core.language import _, say
 from pages.fleet import findings, tallies
+from pages.fleet.by_thing import by_thing
 from pages.fleet.strips import heat_strip
-from pages.shared import loaders, things, watts
+from pages.shared import things, watts
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
@@ -88,9 +89,7 @@ def power_chart(accelerators: pd.DataFrame, sockets: pd.DataFrame, view: View, m
 
 def cpu_chart(sockets: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Busy time of CPU sockets."""
-    busy = loaders.series("cpu", ("utilization_ratio",), things.ids(sockets), view.start_ms, view.end_ms, view.step_ms)
-    named = things.named(busy, sockets)
-    chart = over_time(named, "utilization_ratio", view.span, title=say("busy")) if len(named) else None
+    chart = by_thing("cpu", "utilization_ratio", sockets, view, title=say("busy"))
     note = " · ".join([say("measured"), view.resolution])
     picture(say("CPU busy time by socket"), chart, key="cpu", note=note, marks=marks)
 

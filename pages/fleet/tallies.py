@@ -11,12 +11,13 @@ from core.catalog import FAMILIES
 from core.language import _, count, say, spoken
 from core.readings import Outcome, Throttle
 from core.units import show, unit_of
+from pages.cost.window import window
 from pages.shared import loaders, things, watts, words
 from pages.shared.figures import Figure
 from pages.shared.filters import View
-from pages.shared.money import money
 from pages.shared.reasons import cost_reason, reasons
 
+DAY_MS = 86_400_000
 _BYTES = unit_of("memory_used_bytes")
 STATES = ("active", "parked", "free", "off")
 STATE_WORDS = {  # a shape beside the word
@@ -165,18 +166,19 @@ def _held_down(row: pd.Series) -> Figure:
 
 
 def unit_price(deployments: pd.DataFrame, view: View) -> Figure:
-    """What a million output tokens cost over the window, all deployments together."""
-    ids = set(things.ids(deployments))
-    costs = [cost for cost in loaders.deployment_costs(view.start_ms, view.end_ms) if cost.deployment_id in ids]
+    """What a million output tokens cost of late, all deployments together; in a window of the past, what they cost."""
+    day = view if view.is_fixed else replace(view, start_ms=view.end_ms - DAY_MS)
+    priced, ids = window(day), set(things.ids(deployments))
+    costs = [cost for cost in priced.costs() if cost.deployment_id in ids]
     total = cost_totals.total(costs)
     usd = total.usd_per_million_output_tokens
     why = cost_reason(total.reason) if costs else _("no server")
     return Figure(
         label=say("Cost per million output tokens"),
-        text=say(why) if usd is None else money(view).show(usd),
+        text=say(why) if usd is None else priced.money.show(usd),
         basis=total.label.value if usd is not None else "missing",
-        window=view.words,
-        help=say("The bill over output tokens; the page Tokens opens it to its terms."),
+        window=priced.words,
+        help=say("The bill over output tokens, of the last day. The page Tokens has other windows, and the terms."),
     )
 
 

@@ -95,11 +95,11 @@ def _served_on(view: View) -> dict[int, str]:
     joined = loaders.assignments(view.start_ms, view.end_ms)
     joined = joined[joined["valid_to_at"].isna()]
     models = loaders.entities("deployment").set_index("entity_id")
-    runs: dict[int, list[str]] = {}
+    called = models["model"].where(models["model"].notna(), models["key"]).to_dict()
+    runs: dict[int, set[str]] = {}
     for deployment_id, target_id in zip(joined["deployment_id"], joined["target_id"], strict=True):
-        row = models.loc[deployment_id]
-        runs.setdefault(int(target_id), []).append(str(row["model"] or row["key"]))
-    return {target: ", ".join(sorted(set(found))) for target, found in runs.items()}
+        runs.setdefault(int(target_id), set()).add(str(called[deployment_id]))
+    return {target: ", ".join(sorted(found)) for target, found in runs.items()}
 
 
 def ids(frame: pd.DataFrame) -> tuple[int, ...]:
