@@ -7,7 +7,7 @@ from importlib import import_module
 
 from streamlit import App
 
-for heavy in ("altair", "analytics.compare", "analytics.weekly", "analytics.what_if", "storage.spool"):
+for heavy in ("altair", "analytics.capacity", "analytics.compare", "analytics.what_if", "reports.weekly", "storage.spool"):
     import_module(heavy)  # before the server listens, so that its first visitor does not wait for it
 gc.freeze()  # none of that is garbage, ever
 

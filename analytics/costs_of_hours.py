@@ -218,7 +218,9 @@ def _read(engine: Store, parts: pd.DataFrame, of: Ledger) -> _Read:
 
 
 def _rows(frame: pd.DataFrame) -> dict[int, dict[Hashable, Any]]:
-    return {int(str(number)): row for number, row in frame.to_dict("index").items()}
+    columns = [frame[name].tolist() for name in frame.columns]
+    rows = (dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True))
+    return dict(zip(frame.index.tolist(), rows, strict=True))
 
 
 def _cost(
