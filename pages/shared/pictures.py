@@ -70,15 +70,19 @@ def picture(
 
 def plot(chart: Layered, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
     """Draw a chart alone, its numbers and weekdays in the visitor's language; ``alt`` is what it is called."""
-    st.altair_chart(_spoken(chart), width="stretch", height=height, theme="streamlit", key=key, alt=alt)
+    st.altair_chart(
+        _spoken(chart, spoken().locale), width="stretch", height=height, theme="streamlit", key=key, alt=alt
+    )
 
 
-def _spoken(chart: Layered) -> Layered:
+def _spoken(chart: Layered, locale: Locale) -> Layered:
     told: Layered = chart.configure(  # no chart has a locale of its own
-        locale=vega_locale(spoken().locale),
+        locale=vega_locale(locale),
         axisY=alt.AxisConfig(labelFlush=False),  # else Streamlit's theme moves the outermost away from what they name
     )
-    told.usermeta = {"embedOptions": {"renderer": "canvas"}}
+    told.usermeta = {
+        "embedOptions": {"renderer": "canvas"}
+    }  # a node of the page for each of thousands of marks is slow
     return told
 
 
@@ -93,11 +97,11 @@ def small_print(chart: Layered, note: str, *, title: str, key: str, about: str =
             _unmarked(note),
             say("Simulated data: nothing in this picture was measured.") if simulated else "",
         ]
-        zone, saying = settings().site.zone, _spoken(chart)
+        zone, locale = settings().site.zone, spoken().locale
         for kind, media_type in KINDS.items():
             st.download_button(
                 kind,
-                partial(as_file, saying, kind, _unmarked(title), lines, zone),
+                partial(as_file, chart, kind, _unmarked(title), lines, zone, locale),
                 f"vatio-{'simulated-' if simulated else ''}{key}.{kind.lower()}",
                 media_type,
                 key=f"{key}-{kind}",
@@ -115,19 +119,20 @@ def _is_simulated() -> bool:
         return False
 
 
-def as_file(chart: Layered, kind: str, title: str, lines: Sequence[str], zone: ZoneInfo) -> bytes:
+def as_file(chart: Layered, kind: str, title: str, lines: Sequence[str], zone: ZoneInfo, locale: Locale) -> bytes:
     """A chart as a file on white that tells what it shows, of when, and whether it is simulated.
 
     Made when somebody asks for it, in a thread that speaks no language: all text comes said.
 
     Args:
-        chart: with the language's numbers in its configuration.
+        chart: as it is drawn.
         kind: one of ``KINDS``.
         title: what stands above it.
         lines: what stands below the title; long ones are folded, empty ones left out.
         zone: of the chart's time axis.
+        locale: of its numbers and weekdays.
     """
-    spec = _with_rows(chart).to_dict()
+    spec = _with_rows(_spoken(chart, locale)).to_dict()
     window = window_of(spec)
     own = spec.get("title", {}).get("text", "")  # a small chart has its axis's title there
     when = [] if window is None else [f"{window[0]:%Y-%m-%d %H:%M} – {window[1]:%Y-%m-%d %H:%M} · {zone.key}"]
