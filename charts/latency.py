@@ -16,6 +16,7 @@ from charts.axis import Span, broken_at_gaps, instant
 from charts.cursor import cursor
 from charts.layered import Layered
 from charts.marks import dotted
+from charts.narrow import narrow
 from core.language import _, say, spoken
 from core.units import show, unit_of
 
@@ -57,7 +58,7 @@ def quantile_lines(
     dashes = alt.StrokeDash(
         "series:N", scale=alt.Scale(domain=names, range=[[1, 0], [1, 0], [1, 0], [4, 3]]), legend=None
     )
-    lines = alt.Chart(drawn[["at", "series", "seconds"]]).mark_line(strokeWidth=1.8, strokeCap="round")
+    lines = alt.Chart(narrow(drawn[["at", "series", "seconds"]])).mark_line(strokeWidth=1.8, strokeCap="round")
     lines = lines.encode(x=span.axis(), y=axis, color=color, strokeDash=dashes)
     # A lone step between two gaps has no line, and a lower limit must not look like a value.
     apart = drawn.loc[drawn["is_lone"] | (drawn["kind"] == AT_LEAST), ["at", "series", "seconds", "kind"]]
@@ -74,7 +75,7 @@ def quantile_lines(
             size=alt.Size("kind:N", scale=alt.Scale(domain=["", AT_LEAST], range=[12, 70]), legend=None),
         )
     )
-    layers = [lines, points, _cursor(drawn, names, span)]
+    layers = [lines, points, _cursor(frame, span)]
     if earlier["seconds"].notna().any():
         layers.insert(0, dotted(earlier, span, axis, _text(), name=SERIES[_P95]))
         height += theme.LEGEND_HEIGHT
@@ -85,19 +86,28 @@ def quantile_lines(
     return Layered(layer=layers, height=height)
 
 
-def _cursor(drawn: pd.DataFrame, names: list[str], span: Span) -> alt.Chart:
+def _cursor(frame: pd.DataFrame, span: Span) -> alt.Chart:
     """Each figure of a step, and of how many observations they are."""
-    known, counted = drawn.dropna(subset=["seconds"]), say("observations")
-    each = known.drop_duplicates("at")
-    texts = [spoken().number(number) for number in each["observations"]]
-    observations = pd.DataFrame({"at": each["at"], "series": counted, "text": texts})
-    return cursor(pd.concat([known[["at", "series", "text"]], observations]), [*names, counted], span)
+    seen = frame[frame[[*SERIES]].notna().any(axis=1)].sort_values("bucket_at")
+    texts = {
+        say(name): [seconds_text(s, at_least=b) for s, b in zip(seen[column], _at_least(seen, column), strict=True)]
+        for column, name in SERIES.items()
+        if seen[column].notna().any()
+    }
+    texts[say("observations")] = [spoken().number(number) for number in seen["observations"]]
+    return cursor(span.wall(seen["bucket_at"]), texts, span)
+
+
+def _at_least(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Whether only a lower limit of a figure is known."""
+    return frame.get(column.replace("_seconds", "_at_least"), pd.Series(False, index=frame.index))
 
 
 def _p95(frame: pd.DataFrame | None, span: Span) -> pd.DataFrame:
-    """What ``_tidy`` makes of one quantile; nothing of no frame."""
+    """What ``_tidy`` makes of one quantile, and its ``text``; nothing of no frame."""
     drawn = pd.DataFrame({"series": [], "seconds": []}, dtype="float64") if frame is None else _tidy(frame, span)
-    return drawn[drawn["series"] == SERIES[_P95]]
+    p95 = drawn[drawn["series"] == SERIES[_P95]]
+    return p95.assign(text=[seconds_text(seconds) for seconds in p95["seconds"]])
 
 
 def _text() -> alt.Tooltip:
@@ -107,10 +117,9 @@ def _text() -> alt.Tooltip:
 def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
     parts = []
     for column, name in SERIES.items():
-        at_least = frame.get(column.replace("_seconds", "_at_least"), pd.Series(False, index=frame.index))
-        part = frame[["bucket_at", "observations"]].assign(seconds=frame[column], series=say(name), at_least=at_least)
-        parts.append(part)
-    tidy = broken_at_gaps(pd.concat(parts), ["seconds", "observations", "at_least"], "series", span)
+        at_least = _at_least(frame, column)
+        parts.append(frame[["bucket_at"]].assign(seconds=frame[column], series=say(name), at_least=at_least))
+    tidy = broken_at_gaps(pd.concat(parts), ["seconds", "at_least"], "series", span)
     beyond = tidy["at_least"].fillna(value=False).astype(bool)
     known, by = tidy["seconds"].notna(), tidy["series"]
     before, after = (known.groupby(by).shift(step, fill_value=False) for step in (1, -1))
@@ -119,10 +128,8 @@ def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
             "at": span.wall(tidy["bucket_at"]),
             "series": tidy["series"],
             "seconds": tidy["seconds"].where(tidy["seconds"] > 0),  # a logarithm knows no zero
-            "observations": tidy["observations"],
             "kind": np.where(beyond, AT_LEAST, ""),
             "is_lone": known & ~before & ~after,
-            "text": [seconds_text(s, at_least=b) for s, b in zip(tidy["seconds"], beyond, strict=True)],
         }
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-INSTANTS = ["at", "begin", "end"]
-"""Columns that are as ``Span.wall`` makes them: milliseconds, which need all their digits."""
+INSTANTS = ["at"]
+"""Columns that ``Span.wall`` made: milliseconds, which need all their digits."""
 
 
 def narrow(frame: pd.DataFrame) -> pd.DataFrame:

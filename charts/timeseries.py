@@ -55,12 +55,7 @@ def over_time(
     y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
     lines = alt.Chart(drawn).mark_line(strokeWidth=1.8, strokeCap="round")
     earlier = week_before(before, column, span, scale, y, series=series)
-    told = _told(drawn, "value", scale).assign(series=drawn["series"])
-    layers = [
-        *earlier,
-        lines.encode(x=span.axis(), y=y, color=series_color(drawn)),
-        cursor(told.dropna(), _names(drawn["series"]), span),
-    ]
+    layers = [*earlier, lines.encode(x=span.axis(), y=y, color=series_color(drawn)), _cursor(drawn, scale, span)]
     chart = _layered(layers, limit, scale, room=room(earlier, frame[series]))
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
 
@@ -96,9 +91,9 @@ def band(
     line = base.mark_line(strokeWidth=1.8, strokeCap="round").encode(y=y)
     mean_before = None if before is None else before.assign(series=say("mean"))
     earlier = week_before(mean_before, column, span, scale, y)
-    words = {name: say(word) for name, word in _BAND_WORDS.items()}
-    told = pd.concat([_told(drawn, name, scale).assign(series=word) for name, word in words.items()]).dropna()
-    layers = [between, *earlier, line, cursor(told, list(words.values()), span)]
+    seen = drawn.dropna(subset=["value"])
+    texts = {say(word): _texts(seen[name], scale) for name, word in _BAND_WORDS.items()}
+    layers = [between, *earlier, line, cursor(seen["at"], texts, span)]
     return _layered(layers, limit, scale, room=room(earlier))
 
 
@@ -219,18 +214,7 @@ def stack(
     )
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
     earlier = week_before(sums, column, span, scale, y, steps=True)
-    return Stack(area, earlier, _over_stack(_drawn(parts, span), scale, span, step_ms), scale)
-
-
-def _over_stack(parts: pd.DataFrame, scale: Scale, span: Span, step_ms: int) -> alt.Chart:
-    """Each part, and what they make together where there are several."""
-    names = _names(parts["series"])
-    told = [_told(parts, "value", scale).assign(series=parts["series"])]
-    if len(names) > 1:
-        whole = parts.groupby("at")["value"].sum().reset_index()
-        told.append(_told(whole, "value", scale).assign(series=say("sum")))
-        names.append(say("sum"))
-    return cursor(pd.concat(told), names, span, step_ms=step_ms)
+    return Stack(area, earlier, _cursor(_drawn(parts, span), scale, span, step_ms), scale)
 
 
 def _sums(parts: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -285,14 +269,21 @@ def _number(column: str, title: str, scale: Scale) -> alt.Tooltip:
     return alt.Tooltip(f"{column}:Q", title=title, format=scale.format)
 
 
-def _told(drawn: pd.DataFrame, column: str, scale: Scale) -> pd.DataFrame:
-    """Times and texts of a column, as ``cursor`` takes them; no text where nothing is drawn."""
+def _cursor(drawn: pd.DataFrame, scale: Scale, span: Span, step_ms: int | None = None) -> alt.Chart:
+    """Over lines or, where it is told how long a step is, over a stack: with the sum of its parts."""
+    values = drawn.dropna(subset=["value"]).pivot(index="at", columns="series", values="value")
+    texts = {str(name): _texts(values[name], scale) for name in values.columns}
+    if step_ms and len(texts) > 1:
+        texts[say("sum")] = _texts(values.sum(axis=1), scale)
+    return cursor(values.index.to_series(), texts, span, step_ms=step_ms)
+
+
+def _texts(values: pd.Series, scale: Scale) -> list[str]:
     number = spoken().number
-    texts = [
-        None if math.isnan(value) else f"{number(value, scale.decimals)} {scale.symbol}".rstrip()
-        for value in drawn[column]
+    return [
+        say("unknown") if math.isnan(value) else f"{number(value, scale.decimals)} {scale.symbol}".rstrip()
+        for value in values.tolist()
     ]
-    return pd.DataFrame({"at": drawn["at"], "text": texts})
 
 
 def _layered(layers: list[alt.Chart], limit: float | None, scale: Scale, *, room: int = 0) -> Layered:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from babel.messages.pofile import read_po
+from babel.numbers import parse_pattern
+from hypothesis import given
+from hypothesis import strategies as st
 
 from charts.axis import words_of
 from core.catalog import FAMILIES
@@ -98,3 +101,13 @@ def test_numbers_are_written_and_counted_as_in_the_language():
 def test_what_is_no_language_of_ours_is_refused_in_a_line(name: str):
     with pytest.raises(ConfigError, match="expected one of en, es, pt"):
         language(name)
+
+
+@given(
+    st.one_of(st.floats(-1e20, 1e20), st.integers(-(10**9), 10**9).map(lambda n: n / 1000)),
+    st.integers(0, 4),
+    st.sampled_from(["en", "es", "es_CL", "es_MX", "pt", "pt_BR"]),
+)
+def test_numbers_are_written_as_babel_writes_them(value: float, decimals: int, name: str):
+    pattern = parse_pattern("#,##0" + (f".{'0' * decimals}" if decimals else ""))
+    assert language(name).number(value, decimals) == pattern.apply(value, language(name).locale)
