@@ -21,7 +21,7 @@ from storage import schema, series
 from storage.blocks import by_span
 from storage.codec import Floats, Integers
 from storage.schema import SPAN_MS
-from storage.series import Rows
+from storage.series import Rows, merged
 from storage.steps import LOOKBACK_MS, TIMES
 
 COUNTER, POWER = "energy_joules_total", "power_watts"
@@ -197,14 +197,17 @@ def _samples(
     connection: Connection, family: str, spans: _Spans, hot: Mapping[int, Rows], end_ms: int
 ) -> Iterator[Rows]:
     """All samples of some spans, and whatever else is not sealed."""
-    of_span: dict[int, set[int]] = defaultdict(set)
+    unsealed = {(entity_id, span_ms): part for entity_id, rows in hot.items() for span_ms, part in by_span(rows)}
+    of_span: dict[int, list[int]] = defaultdict(list)
     for entity_id, span_ms in zip(spans["entity_id"].tolist(), spans["span_ms"].tolist(), strict=True):
-        of_span[int(span_ms)].add(int(entity_id))
+        of_span[int(span_ms)].append(int(entity_id))
     for span_ms, ids in of_span.items():
         until_ms = min(span_ms + SPAN_MS, end_ms)
-        yield from series.read(connection, family, (COUNTER, POWER), list(ids), span_ms, until_ms).by_entity()
-    for entity_id, rows in hot.items():
-        yield from (part for span_ms, part in by_span(rows) if entity_id not in of_span.get(span_ms, ()))
+        sealed = series.read(connection, family, (COUNTER, POWER), ids, span_ms, until_ms, only_sealed=True)
+        for rows in sealed.by_entity():
+            part = unsealed.pop((rows.entity_id, span_ms), None)
+            yield rows if part is None else merged(rows, part)
+    yield from unsealed.values()
 
 
 def _of_samples(samples: Iterable[Rows]) -> _Stretches:
