@@ -15,6 +15,7 @@ from storage import queries
 
 IDLE_ID = -1
 """Stands for the deployment where nobody held a device."""
+_HOUR = ["device_id", "hour_ms"]
 _NOTHING = 1e-9  # of an hour: what rounding leaves
 
 
@@ -90,11 +91,19 @@ def share_out(
     return pd.concat([owned, free[free["share"] > _NOTHING]], ignore_index=True)
 
 
+def _at_once(held: pd.DataFrame) -> pd.DataFrame:
+    """The rows of hours in which several held a whole device at the same time; where one follows another, none do."""
+    several = held[held.duplicated(_HOUR, keep=False) & (held["part"] == 1.0)].sort_values([*_HOUR, "begin_ms"])
+    hours = [several[name] for name in _HOUR]
+    until = several.groupby(_HOUR)["end_ms"].cummax().groupby(hours).shift()
+    found: pd.DataFrame = several[(several["begin_ms"] < until).groupby(hours).transform("any")]
+    return found
+
+
 def _parts(held: pd.DataFrame) -> NDArray[np.float64]:
     """Time (ms) of a device's hour that each row answers for; rows that overlap share by weight, else alike."""
     parts = ((held["end_ms"] - held["begin_ms"]) * held["part"]).to_numpy(dtype="float64", copy=True)
-    shared = held[held.duplicated(["device_id", "hour_ms"], keep=False) & (held["part"] == 1.0)]
-    for _, rows in shared.groupby(["device_id", "hour_ms"]):
+    for _, rows in _at_once(held).groupby(_HOUR):
         begin, end = rows["begin_ms"].to_numpy(), rows["end_ms"].to_numpy()
         weight = rows["weight"].fillna(0.0).to_numpy()
         answers = np.zeros(len(rows))

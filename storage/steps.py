@@ -27,7 +27,7 @@ from storage.series import FOREVER_MS
 LOOKBACK_MS = 300_000  # how far before a window a counter's previous sample is looked for, as Prometheus does
 LEAST_GAP_MS = 30_000
 MOST_WORKERS = 4
-WORTH_THREADS = 200  # payloads
+WORTH_THREADS = 1_000  # payloads
 INTERVALS_PER_GAP = 3  # samples further apart than this many intervals do not make an observed stretch
 Made = TypeVar("Made")
 _MOST_SPANS = 1 << 20
