@@ -20,7 +20,7 @@ KWH_PER_MWH = 1_000
 STATES = (_("active"), _("parked"), _("free"))
 UNATTRIBUTED = _("not attributed")
 _HOUR_MS = 3_600_000
-_BAR = 0.86  # of its hour
+_BAR = 0.86  # of its time
 _UNSEEN_OPACITY = 0.22
 _COLUMN = "power_watts"
 
@@ -82,15 +82,19 @@ def under_caps(
     return Layered(layer=layers, height=theme.HEIGHT + room(stacked.earlier, frame["series"]), padding=theme.PADDING)
 
 
-def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> Layered:
-    """A bar per hour, of energy by state; grey is what belongs to no state.
+def energy_bars(frame: pd.DataFrame, span: Span, bar_ms: int, *, unseen: pd.DataFrame) -> Layered:
+    """A bar per hour, or several, of energy by state; grey is what belongs to no state.
 
     Args:
-        frame: ``bucket_at`` and a column of joules for each of ``STATES`` and ``UNATTRIBUTED``.
+        frame: ``bucket_at`` (hours) and a column of joules for each of ``STATES`` and ``UNATTRIBUTED``.
         span: the hours shown.
+        bar_ms: what a bar is the sum of.
         unseen: ``bucket_at`` and ``said`` for hours whose energy is not all known.
     """
-    parts = frame.melt("bucket_at", [*STATES, UNATTRIBUTED], var_name="state", value_name="joules")
+    bar = (frame["bucket_at"] - pd.Timestamp(span.start_ms, unit="ms", tz="UTC")) // pd.Timedelta(bar_ms, "ms")
+    summed = frame[[*STATES, UNATTRIBUTED]].groupby(bar.rename("bar")).sum().reset_index()
+    summed["bucket_at"] = pd.to_datetime(span.start_ms + summed["bar"] * bar_ms, unit="ms", utc=True)
+    parts = summed.melt("bucket_at", [*STATES, UNATTRIBUTED], var_name="state", value_name="joules")
     most_kwh = parts.groupby("bucket_at")["joules"].sum().max() / JOULES_PER_KWH
     factor, unit = (KWH_PER_MWH, _("MWh")) if most_kwh >= KWH_PER_MWH else (1, _("kWh"))
     parts = parts.assign(value=parts["joules"] / JOULES_PER_KWH / factor, at=span.wall(parts["bucket_at"]))
@@ -98,9 +102,9 @@ def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> Lay
     drawn = parts[["at", "state", "top", "value"]]
     drawn = drawn[drawn["value"] > 0]
     lost = drawn["state"] == UNATTRIBUTED
-    layers = [_unseen(unseen, span, _HOUR_MS), _bars(drawn[~lost], span, unit, STATES)]
+    layers = [_unseen(unseen, span, _HOUR_MS), _bars(drawn[~lost], span, bar_ms, unit, STATES)]
     if lost.any():
-        layers.append(_bars(drawn[lost], span, unit, [UNATTRIBUTED], [theme.MISSING]))
+        layers.append(_bars(drawn[lost], span, bar_ms, unit, [UNATTRIBUTED], [theme.MISSING]))
     return Layered(
         layer=layers,
         resolve=alt.Resolve(scale={"color": "independent"}),
@@ -110,14 +114,19 @@ def energy_bars(frame: pd.DataFrame, span: Span, *, unseen: pd.DataFrame) -> Lay
 
 
 def _bars(
-    drawn: pd.DataFrame, span: Span, unit: str, states: Sequence[str], colours: Sequence[str] | None = None
+    drawn: pd.DataFrame,
+    span: Span,
+    bar_ms: int,
+    unit: str,
+    states: Sequence[str],
+    colours: Sequence[str] | None = None,
 ) -> alt.Chart:
     said = [say(state) for state in states]
     title = say("energy") + f" ({say(unit)})"
     scale = alt.Scale(domain=said) if colours is None else alt.Scale(domain=said, range=list(colours))
     bars: alt.Chart = (
         alt.Chart(narrow(drawn.assign(state=drawn["state"].map(say))))
-        .transform_calculate(end=f"datum.at + {_BAR * _HOUR_MS}", bottom="datum.top - datum.value")
+        .transform_calculate(end=f"datum.at + {_BAR * bar_ms}", bottom="datum.top - datum.value")
         .mark_rect()
         .encode(
             x=span.axis(),
@@ -126,7 +135,7 @@ def _bars(
             y2=alt.Y2("top:Q"),
             color=alt.Color("state:N", scale=scale, legend=alt.Legend(orient="top", title=None, symbolType="square")),
             tooltip=[
-                instant(title=say("hour from")),
+                instant(title=say("from")),
                 alt.Tooltip("state:N", title=say("state")),
                 alt.Tooltip("value:Q", title=say(unit), format=",.3f"),
             ],

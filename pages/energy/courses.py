@@ -71,7 +71,7 @@ def power_over_time(subject: Subject, by: str, view: View, marks: Marks | None) 
 
 
 def energy_over_time(hours: pd.DataFrame, view: View) -> None:
-    """Energy of each whole hour, by what devices did.
+    """Energy of each whole hour, or of steps of several, by what devices did.
 
     Args:
         hours: of all devices together.
@@ -86,9 +86,11 @@ def energy_over_time(hours: pd.DataFrame, view: View) -> None:
     notes = [say("derived"), say("{hours}, as observed", hours=whole_hours(view))]
     if len(unseen):
         notes.append(say("grey band: not all of the hour was observed"))
+    bar_ms = max(view.step_ms, MS_PER_HOUR)
+    hourly, step = bar_ms == MS_PER_HOUR, words.duration(bar_ms / 1000)
     picture(
-        say("Energy by hour"),
-        energy_bars(sums.rename(columns=STATE_OF), span, unseen=unseen) if len(sums) else None,
+        say("Energy by hour") if hourly else say("Energy by steps of {step}", step=step),
+        energy_bars(sums.rename(columns=STATE_OF), span, bar_ms, unseen=unseen) if len(sums) else None,
         key="energy-hours",
         help=say(_HOURS_HELP),
         note=" · ".join(notes),
