@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, case, func, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, and_, case, func, literal, or_, select
 
 from core.catalog import FAMILIES
 from core.metric import Kind
@@ -735,19 +735,23 @@ def store_size(engine: Engine) -> pd.DataFrame:
     blocks = {f"{name}_sample": table for name, table in schema.blocks.items()} | {
         "latency_sample": schema.latency_block
     }
-    answers = []
-    with engine.connect() as connection:
-        for name, at in [*hot, ("collector_tick", schema.collector_tick.c.scheduled_at_ms)]:
-            rows, first, last = connection.execute(select(func.count(), func.min(at), func.max(at))).one()
+
+    def counted(one: tuple[str, Column[int]]) -> tuple[str, int, int, int | None, int | None]:
+        name, at = one
+        with engine.connect() as connection:
+            rows, *ends = connection.execute(select(func.count(), func.min(at), func.max(at))).one()
             sealed = 0
             if name in blocks:
                 of = blocks[name].c
                 sums = select(func.sum(of.instants), func.min(of.first_at_ms), func.max(of.last_at_ms))
-                instants, begun, ended = connection.execute(sums).one()
-                sealed = int(instants or 0)
-                first = min((at_ms for at_ms in (first, begun) if at_ms is not None), default=None)
-                last = max((at_ms for at_ms in (last, ended) if at_ms is not None), default=None)
-            answers.append((name, rows, sealed, first, last))
+                instants, *more = connection.execute(sums).one()
+                sealed, ends = int(instants or 0), [*ends, *more]
+        known = [at_ms for at_ms in ends if at_ms is not None]
+        return name, rows, sealed, min(known, default=None), max(known, default=None)
+
+    with ThreadPoolExecutor(2) as pool:  # each reads through a table
+        answers = list(pool.map(counted, [*hot, ("collector_tick", schema.collector_tick.c.scheduled_at_ms)]))
+    with engine.connect() as connection:
         size = database_bytes(connection)
     frame = pd.DataFrame(answers, columns=["table", "rows", "sealed", "first_at", "last_at"])
     for name in ("first_at", "last_at"):
