@@ -112,7 +112,7 @@ def _pages(console: Console, folder: Path, given: argparse.Namespace) -> None:
     with console.status("laying down eight weeks of 1,000 accelerators"):
         fleet = scaled.made(given.scaled)
     with console.status("opening pages"), scaled.ticking(fleet):
-        rows = list(pages.measured(fleet))
+        rows = [*pages.measured(fleet), pages.bare(fleet)]
     with console.status("opening the peers' graph pages"):
         rows += pages.peers(folder)
     console.print(pages.table(rows, fleet))

@@ -117,10 +117,10 @@ class Open:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """The dashboard with these settings: its address, and its process."""
+def serving(config: Path, app: str = "app.py") -> Iterator[tuple[str, psutil.Process]]:
+    """The dashboard, or another app, with these settings: its address, and its process."""
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", app, "--server.port", str(port)]
     with running(command, env={"VATIO_CONFIG": str(config)}, cwd=ROOT) as process:
         health = f"http://127.0.0.1:{port}/_stcore/health"
         until(lambda: urllib.request.urlopen(health, timeout=1).status == 200, 60)
@@ -156,8 +156,15 @@ def _window(browser: Browser, server: psutil.Process) -> Iterator[Open]:
         yield found
 
 
-def _cold(scaled: Scaled, browser: Browser, name: str) -> Drawing:
-    with serving(scaled.config) as (url, server), _window(browser, server) as window:
+def bare(scaled: Scaled, cold_starts: int = COLD_STARTS) -> PageSpeed:
+    """A page by Streamlit alone, opened on fresh servers."""
+    with chromium() as browser:
+        starts = tuple(_cold(scaled, browser, "", "benchmarks/bare.py") for _ in range(cold_starts))
+    return PageSpeed("two charts and a table by Streamlit alone", cold=starts)
+
+
+def _cold(scaled: Scaled, browser: Browser, name: str, app: str = "app.py") -> Drawing:
+    with serving(scaled.config, app) as (url, server), _window(browser, server) as window:
         return window.drawn("first visit", address=f"{url}/{name}?live=false")
 
 
