@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -55,7 +56,11 @@ def over_time(
     y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
     lines = alt.Chart(drawn).mark_line(strokeWidth=1.8, strokeCap="round")
     earlier = week_before(before, column, span, scale, y, series=series)
-    layers = [*earlier, lines.encode(x=span.axis(), y=y, color=series_color(drawn)), _cursor(drawn, scale, span)]
+    layers = [
+        *earlier,
+        lines.encode(x=span.axis(), y=y, color=series_color(drawn, lines=True)),
+        _cursor(drawn, scale, span),
+    ]
     chart = _layered(layers, limit, scale, room=room(earlier, frame[series]))
     return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
 
@@ -232,19 +237,15 @@ def _as_steps(parts: pd.DataFrame, span: Span, step_ms: int) -> pd.DataFrame:
     return pd.concat([parts, ends, breaks]).sort_values(["series", "bucket_at"], ignore_index=True)
 
 
-def series_color(drawn: pd.DataFrame) -> alt.Color:
-    """The theme's colours, given out by name; a single series needs no legend."""
+def series_color(drawn: pd.DataFrame, *, lines: bool = False) -> alt.Color:
+    """The theme's colours, given out by name, and their legend: of lines strokes; a single series needs none."""
     names = _names(drawn["series"])
-    legend = alt.Legend(
-        orient="top",
-        title=None,
-        labelLimit=360,
-        columns=_columns(names),
-        symbolType="square",
-        symbolSize=90,
-        symbolStrokeWidth=0,  # a line's own would spread the rows
-        symbolOpacity=1,
-    )
+    symbol: dict[str, Any]
+    if lines:
+        symbol = {"symbolType": "stroke", "symbolStrokeWidth": 3}
+    else:
+        symbol = {"symbolType": "square", "symbolSize": 90, "symbolStrokeWidth": 0, "symbolOpacity": 1}
+    legend = alt.Legend(orient="top", title=None, labelLimit=360, columns=_columns(names), **symbol)
     return alt.Color("series:N", scale=alt.Scale(domain=names or [""]), legend=legend if len(names) > 1 else None)
 
 

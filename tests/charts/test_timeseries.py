@@ -52,6 +52,15 @@ def test_one_series_has_no_legend() -> None:
     assert layers(chart)[0]["encoding"]["color"]["legend"] is None
 
 
+def test_lines_have_strokes_in_their_legend_and_parts_squares() -> None:
+    """A line has no fill, so that a square of its legend would be of nothing."""
+    frame = readings(["a", "b"], [0, 1])
+    charts = (over_time(frame, "power_watts", SPAN), stacked(frame, "power_watts", SPAN, STEP))
+    strokes, squares = (layers(chart)[0]["encoding"]["color"]["legend"] for chart in charts)
+    assert (strokes["symbolType"], squares["symbolType"]) == ("stroke", "square")
+    assert strokes["symbolStrokeWidth"] > 0
+
+
 def test_a_gap_is_an_empty_row() -> None:
     values = [row["value"] for row in rows(over_time(readings(["a"], [0, 1, 20, 21]), "power_watts", SPAN))]
     assert values == [500.0, 500.0, None, 500.0, 500.0]
