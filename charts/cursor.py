@@ -30,12 +30,13 @@ def cursor(at: pd.Series, texts: Mapping[str, Sequence[str]], span: Span, *, ste
     wide_ms = step_ms or (at.diff().median() if len(at) > 1 else span.gap_ms)
     begin = (at if step_ms else at - wide_ms / 2).to_numpy()
     columns = {name: f"text_{number}" for number, name in enumerate(texts)}  # names may be anything
+    # As objects: pandas sends its own texts with offsets twice as wide.
     drawn = pd.DataFrame(
         {
             "begin": begin,
             "end": begin + wide_ms,
-            "time": pd.Series(span.clock(at), dtype="str"),
-            **{columns[name]: pd.Series(told, dtype="str") for name, told in texts.items()},
+            "time": pd.Series(span.clock(at), dtype="object"),
+            **{columns[name]: pd.Series(told, dtype="object") for name, told in texts.items()},
         }
     )
     visible = alt.OpacityValue(0, condition={"param": _POINTED, "empty": False, "value": theme.BAND_OPACITY})
