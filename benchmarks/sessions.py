@@ -210,10 +210,14 @@ def _flags(refreshes: list[Refresh]) -> tuple[list[bool], list[bool]]:
 
 
 def _of_the_server(found: Watched) -> str:
-    first, last = found.memory[0], found.memory[-1]
-    most = max(one.anonymous_mib for one in found.memory)
+    """CPU, and memory when all had come, after each quarter of the time, and at its most."""
+    looks = found.memory
+    own, every = (
+        " / ".join(f"{memory[(len(memory) - 1) * quarter // 4]:.0f}" for quarter in range(5))
+        for memory in ([one.anonymous_mib for one in looks], [one.all_mib for one in looks])
+    )
+    most = max(one.anonymous_mib for one in looks)
     return (
-        f"server: {found.cpu_seconds / found.seconds:.2f} cores; memory without mapped files "
-        f"{first.anonymous_mib:.0f} to {last.anonymous_mib:.0f} MiB (most {most:.0f}), in all "
-        f"{first.all_mib:.0f} to {last.all_mib:.0f} MiB"
+        f"server: {found.cpu_seconds / found.seconds:.2f} cores; MiB at the beginning and after each quarter: "
+        f"{own} without mapped files (most {most:.0f}), {every} in all"
     )
