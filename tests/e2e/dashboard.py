@@ -106,11 +106,14 @@ class Visit:
 
 
 @contextlib.contextmanager
-def visit(browser: Browser, address: str, *, dark: bool = False, phone: bool = False) -> Iterator[Visit]:
-    """Open an address in a fresh window and wait until it is drawn."""
+def visit(
+    browser: Browser, address: str, *, dark: bool = False, phone: bool = False, script: str = ""
+) -> Iterator[Visit]:
+    """Open an address in a fresh window, in which a script may run first, and wait until it is drawn."""
     size = {"width": 390, "height": 844} if phone else {"width": 1440, "height": 1000}
     context = browser.new_context(color_scheme="dark" if dark else "light", viewport=size)  # type: ignore[arg-type]
     found = Visit(context.new_page())
+    found.page.add_init_script(script)
     found.page.on("console", found.hear)
     found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
     try:
