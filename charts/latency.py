@@ -105,9 +105,14 @@ def _at_least(frame: pd.DataFrame, column: str) -> pd.Series:
 
 def _p95(frame: pd.DataFrame | None, span: Span) -> pd.DataFrame:
     """What ``_tidy`` makes of one quantile, and its ``text``; nothing of no frame."""
-    drawn = pd.DataFrame({"series": [], "seconds": []}, dtype="float64") if frame is None else _tidy(frame, span)
+    drawn = (
+        pd.DataFrame({"series": [], "seconds": [], "kind": []}, dtype="float64")
+        if frame is None
+        else _tidy(frame, span)
+    )
     p95 = drawn[drawn["series"] == SERIES[_P95]]
-    return p95.assign(text=[seconds_text(seconds) for seconds in p95["seconds"]])
+    beyond = p95["kind"] == AT_LEAST
+    return p95.assign(text=[seconds_text(s, at_least=b) for s, b in zip(p95["seconds"], beyond, strict=True)])
 
 
 def _text() -> alt.Tooltip:

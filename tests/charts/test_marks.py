@@ -135,3 +135,9 @@ def test_a_chart_tells_the_window_that_its_axis_shows():
     begin = datetime.fromtimestamp((START + OFFSET) / 1000, UTC)
     assert window_of(spec) == (begin, begin + pd.Timedelta(hours=1))
     assert window_of({"layer": [{"encoding": {"x": {"field": "price", "axis": None}}}]}) is None
+
+
+def test_a_lower_limit_of_the_week_before_is_told_as_one():
+    chart = quantile_lines(quantiles(0.3, 0, 1), SPAN, before=quantiles(80.0, 0, 1).assign(p95_at_least=True))
+    ((_, rows),) = layers(chart, theme.EARLIER)
+    assert [row["text"] for row in rows] == ["≥ 80.0 s"] * 2
