@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from analytics.costs import DeploymentCost, Term, priced_hours
-from analytics.formulas.local_time import Span
+from analytics.formulas.local_time import MS_PER_HOUR, Span
 from core.language import count
 from pages.shared import loaders, words
 from pages.shared.filters import View
@@ -59,3 +59,9 @@ def window(view: View) -> Window:
     """``costs.priced_hours`` of a view."""
     hours = priced_hours(view.start_ms, view.end_ms, loaders.accounted_until_ms())
     return Window(hours=hours, view=view, money=money(view))
+
+
+def last_day(view: View) -> Window:
+    """The same of the day up to the end of a view; of a window of the past, all of it."""
+    day_ms = HOURS_PER_DAY * MS_PER_HOUR
+    return window(view if view.is_fixed else replace(view, start_ms=view.end_ms - day_ms))

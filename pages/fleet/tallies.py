@@ -11,13 +11,12 @@ from core.catalog import FAMILIES
 from core.language import _, count, say, spoken
 from core.readings import Outcome, Throttle
 from core.units import show, unit_of
-from pages.cost.window import window
+from pages.cost.window import last_day
 from pages.shared import loaders, things, watts, words
 from pages.shared.figures import Figure
 from pages.shared.filters import View
 from pages.shared.reasons import cost_reason, reasons
 
-DAY_MS = 86_400_000
 _BYTES = unit_of("memory_used_bytes")
 STATES = ("active", "parked", "free", "off")
 STATE_WORDS = {  # a shape beside the word
@@ -167,8 +166,7 @@ def _held_down(row: pd.Series) -> Figure:
 
 def unit_price(deployments: pd.DataFrame, view: View) -> Figure:
     """What a million output tokens cost of late, all deployments together; in a window of the past, what they cost."""
-    day = view if view.is_fixed else replace(view, start_ms=view.end_ms - DAY_MS)
-    priced, ids = window(day), set(things.ids(deployments))
+    priced, ids = last_day(view), set(things.ids(deployments))
     costs = [cost for cost in priced.costs() if cost.deployment_id in ids]
     total = cost_totals.total(costs)
     usd = total.usd_per_million_output_tokens
