@@ -102,9 +102,10 @@ def types(held: Sequence[Plan], tokens_per_second: float | None, money: Money, v
         say(
             "Bound: what memory bandwidth allows at most; a bound, not a forecast. Power: TDP of the accelerators of a "
             "node, the rest of it not included. Price: its accelerators by the settings; where they are owned, "
-            "electricity comes on top. Measured: {window}, at the load, prompts and precision that there were, so a "
-            "server with few requests gives less than it could.",
+            "electricity comes on top. Measured: {window}, of that at most the newest {days} days at work, at the "
+            "load, prompts and precision that there were, so a server with few requests gives less than it could.",
             window=view.words,
+            days=str(capacity.DAYS),
         )
     )
     return held[picked or 0]
