@@ -95,7 +95,7 @@ def _served_on(view: View) -> dict[int, str]:
     joined = loaders.assignments(view.start_ms, view.end_ms)
     joined = joined[joined["valid_to_at"].isna()]
     models = loaders.entities("deployment").set_index("entity_id")
-    called = models["model"].where(models["model"].notna(), models["key"]).to_dict()
+    called = models["model"].where(models["model"].fillna("") != "", models["key"]).to_dict()
     runs: dict[int, set[str]] = {}
     for deployment_id, target_id in zip(joined["deployment_id"], joined["target_id"], strict=True):
         runs.setdefault(int(target_id), set()).add(str(called[deployment_id]))
