@@ -8,7 +8,7 @@ from importlib import import_module
 from altair.utils.schemapi import disable_debug_mode
 from streamlit import App
 
-HEAVY = ("altair", "analytics.capacity", "analytics.compare", "analytics.what_if", "reports.weekly", "storage.spool")
+HEAVY = ("analytics.capacity", "analytics.compare", "analytics.what_if", "reports.weekly", "storage.spool")
 for heavy in HEAVY:
     import_module(heavy)  # before the server listens, so that its first visitor does not wait for it
 disable_debug_mode()  # of Altair: tests check every part of a chart against its schema, not each visitor

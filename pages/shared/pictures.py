@@ -30,6 +30,7 @@ from pages.shared.store import settings
 KINDS = {"PNG": "image/png", "SVG": "image/svg+xml"}
 _WIDTH = 860  # px of a file's chart
 _MOST_LETTERS = 130  # of a line below its title
+_ON_CANVAS = {"embedOptions": {"renderer": "canvas"}}  # thousands of marks as nodes of the page are slow
 _PIXELS = 2.0  # a screen of today has as many per px
 
 
@@ -80,9 +81,7 @@ def _spoken(chart: Layered, locale: Locale) -> Layered:
         locale=vega_locale(locale),
         axisY=alt.AxisConfig(labelFlush=False),  # else Streamlit's theme moves the outermost away from what they name
     )
-    told.usermeta = {
-        "embedOptions": {"renderer": "canvas"}
-    }  # a node of the page for each of thousands of marks is slow
+    told.usermeta = _ON_CANVAS
     return told
 
 
