@@ -9,12 +9,14 @@ import pandas as pd
 
 from analytics.costs import DeploymentCost, Term, priced_hours
 from analytics.formulas.local_time import MS_PER_HOUR, Span
-from core.language import count
+from core.language import count, say
 from pages.shared import loaders, words
 from pages.shared.filters import View
 from pages.shared.money import Money, money
+from pages.shared.ranges import RANGES
 
 HOURS_PER_DAY = 24
+MS_PER_MINUTE = 60_000
 MOST_EXPLAINED = 12
 """Deployments that a page about all of them tells of one by one, the dearest first."""
 
@@ -62,6 +64,8 @@ def window(view: View) -> Window:
 
 
 def last_day(view: View) -> Window:
-    """The same of the day up to the end of a view; of a window of the past, all of it."""
-    day_ms = HOURS_PER_DAY * MS_PER_HOUR
-    return window(view if view.is_fixed else replace(view, start_ms=view.end_ms - day_ms))
+    """The same of the 24 hours up to now, whichever range is shown; of a window of the past, that."""
+    if view.is_fixed:
+        return window(view)
+    end_ms, day_ms = view.now_ms // MS_PER_MINUTE * MS_PER_MINUTE, HOURS_PER_DAY * MS_PER_HOUR
+    return window(replace(view, start_ms=end_ms - day_ms, end_ms=end_ms, words=say(RANGES["24h"].words)))

@@ -107,6 +107,14 @@ def test_overview_finds_what_is_wrong_and_since_when(full: Path, open_page: Open
     assert any("1 free" in caption.value for caption in shown.caption)
 
 
+@pytest.mark.parametrize("range_", ["15m", "8w"])
+def test_overviews_price_is_of_the_last_day_whatever_range_is_shown(range_: str, full: Path, open_page: Open) -> None:
+    shown = open_page("fleet/overview", range=range_)
+    (place,) = (one for one in range(len(shown.metric)) if shown.metric[one].label == "Cost per million output tokens")
+    assert shown.metric[place].value == "set a price"
+    assert any(caption.value.endswith("last 24 hours") for caption in shown.caption)
+
+
 def test_overview_of_a_machine_without_accelerators(cpu_only: Path, open_page: Open) -> None:
     shown = open_page("fleet/overview")
     assert not shown.exception
