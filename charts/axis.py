@@ -26,8 +26,17 @@ _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _TICK_STEPS_MS = tuple(minutes * _MINUTE_MS for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 10_080))
 _MOST_TICKS = 8
-_TIME_LABEL = "utcFormat(datum.value"
 _CLOCK = "%Y-%m-%d %H:%M:%S"
+WINDOW = "window"
+"""Name of the layer, and of its data, that tells a time axis what it shows."""
+_TOLD = f"data('{WINDOW}')[0]"
+_TIME_SCALE = alt.Scale(domain=[alt.ExprRef(f"{_TOLD}.begin"), alt.ExprRef(f"{_TOLD}.end")], nice=False, zero=False)
+_TIME_AXIS = alt.Axis(
+    values=alt.ExprRef(f"sequence({_TOLD}.first_tick, {_TOLD}.end + 1, {_TOLD}.tick_step)"),
+    labelExpr=f"utcFormat(datum.value, {_TOLD}.form)",
+    labelOverlap="greedy",
+    grid=False,
+)
 
 
 _SPELLED = {
@@ -83,31 +92,41 @@ class Span:
         return [texts[ms] for ms in at]
 
     def axis(self, column: str = "at") -> alt.X:
-        """The time axis over a column that ``wall`` made: all of the span, also where nothing was seen.
+        """The time axis over a column that ``wall`` made, for charts with the layer ``window``.
 
         The axis is of plain numbers, with ticks set here and written by ``utcFormat``: a temporal axis
         would be shifted to the zone of whoever looks at it.
         """
+        return alt.X(f"{column}:Q", title=None, scale=_TIME_SCALE, axis=_TIME_AXIS)
+
+    def window(self) -> alt.Chart:
+        """An unseen layer that tells the time axis its begin, its end and its ticks: all of the span, seen or not.
+
+        They come as data, because a chart whose specification stays the same is moved by a browser as time goes on;
+        one with another is built anew, which takes longer and flickers.
+        """
         start, end = self.start_ms + self._offset_ms, self.end_ms + self._offset_ms
         step = next((step for step in _TICK_STEPS_MS if (end - start) / step <= _MOST_TICKS), _TICK_STEPS_MS[-1])
-        form = "%a %d" if step >= _DAY_MS else "%H:%M"
-        axis = alt.Axis(
-            values=list(range(-(-start // step) * step, end + 1, step)),
-            labelExpr=f"{_TIME_LABEL}, '{form}')",
-            labelOverlap="greedy",
-            grid=False,
+        told = {
+            "begin": start,
+            "end": end,
+            "first_tick": -(-start // step) * step,
+            "tick_step": step,
+            "form": "%a %d" if step >= _DAY_MS else "%H:%M",
+        }
+        unseen: alt.Chart = (
+            alt.Chart(pd.DataFrame([told]), name=WINDOW).mark_rule(opacity=0).encode(x=self.axis("begin"))
         )
-        return alt.X(f"{column}:Q", title=None, scale=alt.Scale(domain=[start, end], nice=False, zero=False), axis=axis)
+        return unseen
 
 
 def window_of(spec: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
-    """Where the time axis of a chart's specification begins and ends, by the site's clock; ``None`` without one."""
-    for layer in spec.get("layer", ()):
-        x = layer.get("encoding", {}).get("x", {})
-        if str((x.get("axis") or {}).get("labelExpr", "")).startswith(_TIME_LABEL):
-            begin, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in x["scale"]["domain"])
-            return begin, end
-    return None
+    """Where the time axis of a whole specification begins and ends, by the site's clock; ``None`` without one."""
+    if WINDOW not in spec["datasets"]:
+        return None
+    (told,) = spec["datasets"][WINDOW]
+    begin, end = (datetime.fromtimestamp(told[at] / 1000, UTC) for at in ("begin", "end"))
+    return begin, end
 
 
 def instant(column: str = "at", title: str | None = None) -> alt.Tooltip:

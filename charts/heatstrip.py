@@ -100,5 +100,7 @@ def strip(cells: pd.DataFrame, column: str, span: Span, step_ms: int, *, title: 
         .encode(x=span.axis("middle"))
     )
     return Layered(
-        layer=[absent, seen, hatched], height=theme.ROW_HEIGHT * len(order) + theme.STRIP_MARGIN, padding=theme.PADDING
+        layer=[absent, seen, hatched, span.window()],
+        height=theme.ROW_HEIGHT * len(order) + theme.STRIP_MARGIN,
+        padding=theme.PADDING,
     )

@@ -83,7 +83,7 @@ def quantile_lines(
         rule = alt.Chart(limit.assign(text=say("objective: {limit}", limit=seconds_text(limit_seconds))))
         rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title=say("limit"))]))
-    return Layered(layer=layers, height=height)
+    return Layered(layer=[*layers, span.window()], height=height)
 
 
 def _cursor(frame: pd.DataFrame, span: Span) -> alt.Chart:
@@ -231,7 +231,7 @@ def heat_map(frame: pd.DataFrame, span: Span, step_ms: int) -> Layered:
             ],
         )
     )
-    return Layered(layer=[cells_chart], height=theme.ROW_HEIGHT * len(names) + theme.STRIP_MARGIN)
+    return Layered(layer=[cells_chart, span.window()], height=theme.ROW_HEIGHT * len(names) + theme.STRIP_MARGIN)
 
 
 def _bucket_name(upper: float, bounds: list[float]) -> str:
@@ -273,4 +273,4 @@ def two_clocks(server: pd.DataFrame, probes: pd.DataFrame, span: Span, *, height
                 tooltip=[instant(title=say("from")), alt.Tooltip("series:N", title=say("clock")), _text()],
             )
         )
-    return Layered(layer=layers, height=height)
+    return Layered(layer=[*layers, span.window()], height=height)

@@ -78,6 +78,7 @@ def under_caps(
         *stacked.layers,
         rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5),
         rule.mark_text(color=theme.LIMIT, align="left", dx=4, dy=-6).encode(x=alt.value(0), text=alt.Text("said:N")),
+        span.window(),
     ]
     return Layered(layer=layers, height=theme.HEIGHT + room(stacked.earlier, frame["series"]), padding=theme.PADDING)
 
@@ -106,7 +107,7 @@ def energy_bars(frame: pd.DataFrame, span: Span, bar_ms: int, *, unseen: pd.Data
     if lost.any():
         layers.append(_bars(drawn[lost], span, bar_ms, unit, [UNATTRIBUTED], [theme.MISSING]))
     return Layered(
-        layer=layers,
+        layer=[*layers, span.window()],
         resolve=alt.Resolve(scale={"color": "independent"}),
         height=theme.HEIGHT,
         padding=theme.PADDING,

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import altair as alt
-import pandas as pd
 import streamlit as st
 import vl_convert
 from babel import Locale
@@ -71,9 +70,8 @@ def picture(
 
 def plot(chart: Layered, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
     """Draw a chart alone, its numbers and weekdays in the visitor's language; ``alt`` is what it is called."""
-    st.altair_chart(
-        _spoken(chart, spoken().locale), width="stretch", height=height, theme="streamlit", key=key, alt=alt
-    )
+    spec, frames = _spoken(chart, spoken().locale).apart()
+    st.vega_lite_chart(None, {**spec, "datasets": frames}, width="stretch", height=height, key=key, alt=alt)
 
 
 def _spoken(chart: Layered, locale: Locale) -> Layered:
@@ -131,7 +129,7 @@ def as_file(chart: Layered, kind: str, title: str, lines: Sequence[str], zone: Z
         zone: of the chart's time axis.
         locale: of its numbers and weekdays.
     """
-    spec = _with_rows(_spoken(chart, locale)).to_dict()
+    spec = _spoken(chart, locale).whole()
     window = window_of(spec)
     own = spec.get("title", {}).get("text", "")  # a small chart has its axis's title there
     when = [] if window is None else [f"{window[0]:%Y-%m-%d %H:%M} – {window[1]:%Y-%m-%d %H:%M} · {zone.key}"]
@@ -157,16 +155,6 @@ def _on_paper() -> dict[str, Any]:
         "axis": {"gridColor": "#e6e6e6", "titleFontWeight": "normal"},
         "legend": {"titleFontWeight": "normal"},
     }
-
-
-def _with_rows(chart: Any) -> Any:  # noqa: ANN401  Altair's kinds of charts have no base that has data
-    """The chart with its data as rows: Altair passes frames through a setting that all threads share."""
-    copied = chart.copy(deep=False)
-    if isinstance(copied.data, pd.DataFrame):
-        copied.data = alt.InlineData(alt.to_values(copied.data)["values"])
-    if isinstance(copied, Layered):
-        copied.layer = [_with_rows(layer) for layer in copied.layer]
-    return copied
 
 
 def _unmarked(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -11,6 +10,7 @@ import vl_convert
 from charts.axis import Span
 from charts.bill import LINES, marked, price_bars, stacked
 from charts.timeseries import over_time
+from tests.charts.drawn import drawn, rows
 
 
 def frame() -> pd.DataFrame:
@@ -20,10 +20,10 @@ def frame() -> pd.DataFrame:
 
 def test_every_known_line_is_a_piece_of_its_bar():
     chart = stacked(frame(), "CLP")
-    drawn: Any = chart.data
-    assert len(drawn) == 7
-    assert drawn.loc[drawn["who"] == "a", "amount"].sum() == 3.6
-    assert set(drawn["line"]) == set(LINES.values())
+    pieces = rows(chart)
+    assert len(pieces) == 7
+    assert pieces.loc[pieces["who"] == "a", "amount"].sum() == 3.6
+    assert set(pieces["line"]) == set(LINES.values())
 
 
 def test_bars_stay_in_the_order_of_the_frame():
@@ -35,11 +35,10 @@ def test_amounts_are_called_by_their_currency():
 
 
 def test_prices_keep_their_order_and_one_that_is_unknown_has_no_bar():
-    rows = {"name": ["measured", "b", "a"], "kind": ["own", "hosted", "hosted"], "price": [2.0, None, 1.0]}
-    chart = price_bars(pd.DataFrame(rows), "CLP").to_dict()
-    bars, rule = chart["layer"]
+    prices = {"name": ["measured", "b", "a"], "kind": ["own", "hosted", "hosted"], "price": [2.0, None, 1.0]}
+    (bars, _), (_, rule) = drawn(price_bars(pd.DataFrame(prices), "CLP"))
     assert bars["encoding"]["y"]["sort"] == ["measured", "a"]
-    assert [one["price"] for one in chart["datasets"][rule["data"]["name"]]] == [2.0]
+    assert [one["price"] for one in rule] == [2.0]
 
 
 def test_a_change_is_a_rule_on_the_same_axis_and_none_leaves_the_chart_as_it_is():
@@ -47,8 +46,8 @@ def test_a_change_is_a_rule_on_the_same_axis_and_none_leaves_the_chart_as_it_is(
     at = pd.to_datetime(pd.Series([0, 3_600_000]), unit="ms", utc=True)
     chart = over_time(pd.DataFrame({"bucket_at": at, "series": "a", "cost_usd": [1.0, 2.0]}), "cost_usd", span)
     changes = pd.DataFrame({"at": at[1:], "what": ["tariff"]})
-    both = marked(chart, changes, span).to_dict()
-    assert both["layer"][-1]["encoding"]["x"]["scale"]["domain"] == [0, 7_200_000]
+    both = marked(chart, changes, span).whole()
+    assert both["layer"][-1]["encoding"]["x"]["scale"] == span.axis().to_dict()["scale"]
     assert "mark-rule" in vl_convert.vegalite_to_svg(both)  # it draws, with all that the chart itself stands on
     assert marked(chart, changes.head(0), span) is chart
 

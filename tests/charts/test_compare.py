@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from charts.compare import speed_against
+from tests.charts.drawn import rows
 
 NAMES = ["meta/llama", "big", "dear"]
 
@@ -28,9 +29,7 @@ def points(**changes: Any) -> pd.DataFrame:
 
 
 def drawn(frame: pd.DataFrame) -> pd.DataFrame:
-    data = speed_against(frame, "usd", "USD").data
-    assert isinstance(data, pd.DataFrame)
-    return data
+    return rows(speed_against(frame, "usd", "USD"))
 
 
 def test_each_point_is_a_mark_with_its_conditions():

@@ -10,7 +10,7 @@ import pandas as pd
 from charts.axis import Span
 from charts.cursor import cursor
 from charts.timeseries import stacked
-from tests.charts.drawn import rows
+from tests.charts.drawn import layers, rows
 
 START = 1_795_000_000_000
 STEP = 60_000
@@ -46,7 +46,7 @@ def test_over_a_stack_each_part_and_their_sum_are_told_for_as_long_as_they_hold(
     at = pd.to_datetime([START, START, START + STEP], unit="ms", utc=True)
     frame = pd.DataFrame({"bucket_at": at, "series": ["a", "b", "a"], "power_watts": [1.0, 2.0, 4.0]})
     chart = stacked(frame, "power_watts", SPAN, STEP)
-    data, tooltip = rows(chart, -1), chart.to_dict()["layer"][-1]["encoding"]["tooltip"]
+    data, tooltip = rows(chart, -1), layers(chart)[-1]["encoding"]["tooltip"]
     assert [field["title"] for field in tooltip] == ["time", "a", "b", "sum"]
     told = data[["text_0", "text_1", "text_2"]].to_numpy().tolist()
     assert told == [["1.0 W", "2.0 W", "3.0 W"], ["4.0 W", "unknown", "4.0 W"]]

@@ -12,7 +12,7 @@ import pytest
 
 from charts import latency
 from charts.axis import Span
-from tests.charts.drawn import rows
+from tests.charts.drawn import layers, rows
 
 START_MS = 1_760_000_000_000
 SPAN = Span(START_MS, START_MS + 600_000, 90_000, ZoneInfo("UTC"))
@@ -122,8 +122,8 @@ def test_the_heat_map_shows_the_used_buckets_from_slow_to_fast():
 def test_two_clocks_are_a_line_and_points():
     server = pd.DataFrame({"bucket_at": at(0, 1), "seconds": [0.1, 0.2]})
     probes = pd.DataFrame({"observed_at": at(1), "seconds": [0.3]})
-    spec = latency.two_clocks(server, probes, SPAN).to_dict()
-    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["line", "point"]
+    drawn = layers(latency.two_clocks(server, probes, SPAN))
+    assert [layer["mark"]["type"] for layer in drawn] == ["line", "point"]
 
 
 def test_every_chart_becomes_vega_lite():
@@ -136,7 +136,7 @@ def test_a_promise_is_a_rule_and_lies_on_the_axis():
     assert rows(chart, -1)["seconds"].tolist() == [20.0]
     assert rows(chart, -1)["text"].tolist() == ["objective: 20.0 s"]
     assert chart.to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"][1] > 20.0
-    assert len(latency.quantile_lines(quantiles(0, 1), SPAN).layer) == 3
+    assert len(layers(latency.quantile_lines(quantiles(0, 1), SPAN))) == 3
 
 
 def test_a_histogram_without_bounds_draws_its_mean_alone():

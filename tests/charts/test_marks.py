@@ -6,16 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import altair as alt
 import pandas as pd
 import pytest
 
 from charts import theme
 from charts.axis import Span, window_of
+from charts.bill import price_bars
 from charts.latency import quantile_lines
+from charts.layered import Layered
 from charts.marks import SIGNS, mark_layers, with_marks
 from charts.power import under_caps
 from charts.timeseries import band, over_time, stacked
+from tests.charts.drawn import drawn
 
 START = 1_795_003_200_000
 STEP = 30_000
@@ -35,11 +37,9 @@ def happened(*signs: str) -> pd.DataFrame:
     return pd.DataFrame({"at": at(*range(len(signs))), "sign": signs, "what": "<b>*x*</b>", "thing": "gpu"})
 
 
-def layers(chart: alt.LayerChart, colour: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def layers(chart: Layered, colour: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Those of a colour, each with its data."""
-    spec = chart.to_dict()
-    found = [one for one in spec["layer"] if one["mark"].get("color") == colour]
-    return [(one, spec["datasets"][one.get("data", spec.get("data"))["name"]]) for one in found]
+    return [(layer, rows) for layer, rows in drawn(chart) if layer["mark"].get("color") == colour]
 
 
 def test_each_mark_is_a_rule_with_the_sign_of_its_kind_at_the_sites_time():
@@ -97,9 +97,9 @@ def test_nothing_is_drawn_of_a_week_of_which_nothing_is_stored(before: pd.DataFr
 
 def test_of_a_stack_the_sum_a_week_before_is_drawn_over_it():
     parts = pd.concat([power(100.0, 0, 1), power(300.0, 0, 1, series="b")])
-    spec = stacked(power(1.0, 0, 1), "power_watts", SPAN, STEP, before=parts).to_dict()
-    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["area", "line", "rect"]
-    ((_, rows),) = layers(stacked(power(1.0, 0, 1), "power_watts", SPAN, STEP, before=parts), theme.EARLIER)
+    chart = stacked(power(1.0, 0, 1), "power_watts", SPAN, STEP, before=parts)
+    assert [layer["mark"]["type"] for layer, _ in drawn(chart)] == ["area", "line", "rect"]
+    ((_, rows),) = layers(chart, theme.EARLIER)
     assert [row["value"] for row in rows] == [400.0, 400.0]
 
 
@@ -131,10 +131,11 @@ def test_of_latency_p95_a_week_before_is_drawn_within_the_axis():
 
 
 def test_a_chart_tells_the_window_that_its_axis_shows():
-    spec = over_time(power(1.0, 0), "power_watts", SPAN).to_dict()
+    spec = over_time(power(1.0, 0), "power_watts", SPAN).whole()
     begin = datetime.fromtimestamp((START + OFFSET) / 1000, UTC)
     assert window_of(spec) == (begin, begin + pd.Timedelta(hours=1))
-    assert window_of({"layer": [{"encoding": {"x": {"field": "price", "axis": None}}}]}) is None
+    bars = price_bars(pd.DataFrame({"name": ["a"], "kind": ["own"], "price": [1.0]}), "USD")
+    assert window_of(bars.whole()) is None
 
 
 def test_a_lower_limit_of_the_week_before_is_told_as_one():

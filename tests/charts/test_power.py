@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import altair as alt
 import pandas as pd
 import pytest
 
 from charts.axis import Span
+from charts.layered import Layered
 from charts.power import STATES, UNATTRIBUTED, energy_bars, largest, near, under_caps
+from tests.charts.drawn import drawn
 
 START = 1_795_003_200_000
 HOUR = 3_600_000
@@ -37,12 +38,9 @@ def energy(**kwh: float) -> pd.DataFrame:
     return pd.DataFrame({"bucket_at": at([0]), **columns})
 
 
-def rows(chart: alt.LayerChart, mark: str) -> list[dict[str, Any]]:
+def rows(chart: Layered, mark: str) -> list[dict[str, Any]]:
     """The data of the first layer with this mark."""
-    spec = chart.to_dict()
-    layer = next(one for one in spec["layer"] if one["mark"]["type"] == mark)
-    found: list[dict[str, Any]] = spec["datasets"][layer.get("data", spec.get("data"))["name"]]
-    return found
+    return next(rows for layer, rows in drawn(chart) if layer["mark"]["type"] == mark)
 
 
 def test_caps_are_named_lines_in_the_unit_of_the_stack():
@@ -71,22 +69,19 @@ def test_the_smallest_parts_become_one_and_nothing_is_lost():
 
 
 def test_bars_stack_the_states_in_order_and_leave_out_what_is_zero():
-    spec = energy_bars(energy(active=2.0, free=1.0), SPAN, HOUR, unseen=unseen(2)).to_dict()
-    bars = next(data for data in spec["datasets"].values() if data and "state" in data[0])
+    (band, _), (_, bars) = drawn(energy_bars(energy(active=2.0, free=1.0), SPAN, HOUR, unseen=unseen(2)))
     assert [(row["state"], row["value"], row["top"]) for row in bars] == [("active", 2, 2), ("free", 1, 3)]
-    assert len(spec["layer"]) == 2
-    assert spec["layer"][0]["mark"]["type"] == "rect"
+    assert band["mark"]["type"] == "rect"
 
 
 def test_a_bar_of_several_hours_is_their_sum_and_as_wide():
     hours = pd.concat([energy(active=2.0, free=1.0)] * 3, ignore_index=True)
     hours["bucket_at"] = pd.to_datetime([START, START + HOUR, START + 2 * HOUR], unit="ms", utc=True)
-    spec = energy_bars(hours, SPAN, 2 * HOUR, unseen=unseen()).to_dict()
-    bars = next(data for data in spec["datasets"].values() if data and "state" in data[0])
+    _, (layer, bars) = drawn(energy_bars(hours, SPAN, 2 * HOUR, unseen=unseen()))
     assert [(row["at"] - START, row["state"], row["value"]) for row in bars] == [
         (0, "active", 4), (2 * HOUR, "active", 2), (0, "free", 2), (2 * HOUR, "free", 1),
     ]  # fmt: skip
-    assert f"datum.at + {0.86 * 2 * HOUR}" in str(spec["layer"][1]["transform"])
+    assert f"datum.at + {0.86 * 2 * HOUR}" in str(layer["transform"])
 
 
 def test_what_belongs_to_no_state_has_a_layer_and_a_colour_of_its_own():
@@ -97,6 +92,6 @@ def test_what_belongs_to_no_state_has_a_layer_and_a_colour_of_its_own():
 
 @pytest.mark.parametrize(("kwh", "title", "top"), [(999.0, "energy (kWh)", 999.0), (2500.0, "energy (MWh)", 2.5)])
 def test_large_energy_is_in_megawatt_hours(kwh: float, title: str, top: float):
-    spec = energy_bars(energy(active=kwh), SPAN, HOUR, unseen=unseen()).to_dict()
-    assert spec["layer"][1]["encoding"]["y"]["title"] == title
-    assert any(row.get("top") == pytest.approx(top) for data in spec["datasets"].values() for row in data)
+    _, (layer, bars) = drawn(energy_bars(energy(active=kwh), SPAN, HOUR, unseen=unseen()))
+    assert layer["encoding"]["y"]["title"] == title
+    assert any(row["top"] == pytest.approx(top) for row in bars)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import altair as alt
 import pandas as pd
 import pytest
 
@@ -13,6 +12,8 @@ from charts import theme
 from charts.axis import Span
 from charts.timeseries import band, over_time, spread, stacked
 from core.units import Unit
+from tests.charts.drawn import layers
+from tests.charts.drawn import records as rows
 
 START = 1_795_000_000_000
 STEP = 30_000
@@ -24,20 +25,6 @@ def readings(names: list[str], steps: list[int], value: float = 500.0) -> pd.Dat
     rows = [(pd.Timestamp(START + step * STEP, unit="ms", tz="UTC"), name, value) for name in names for step in steps]
     frame = pd.DataFrame(rows, columns=["bucket_at", "series", "power_watts"])
     return frame.astype({"bucket_at": "datetime64[ms, UTC]", "series": "str", "power_watts": "float64"})
-
-
-def layers(chart: alt.LayerChart) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = chart.to_dict()["layer"]
-    return found
-
-
-def rows(chart: alt.LayerChart) -> list[dict[str, Any]]:
-    """The data of the first layer."""
-    drawn = chart.to_dict()
-    first = next(layer for layer in drawn["layer"] if "data" in layer or "data" in drawn)
-    name = first.get("data", drawn.get("data"))["name"]
-    found: list[dict[str, Any]] = drawn["datasets"][name]
-    return found
 
 
 def test_lines_are_scaled_and_named() -> None:
@@ -88,7 +75,7 @@ def test_a_limit_is_in_the_unit_of_the_axis_and_within_it() -> None:
     chart = over_time(readings(["a"], [0, 1]), "power_watts", SPAN, limit=5_600.0)
     rule = layers(chart)[-1]
     assert rule["mark"]["type"] == "rule"
-    assert chart.to_dict()["datasets"][rule["data"]["name"]] == [{"limit": 5.6}]
+    assert rows(chart, -1) == [{"limit": 5.6}]
     assert rows(chart)[0]["value"] == 0.5
 
 
