@@ -206,9 +206,12 @@ def significant(value: float, digits: int) -> str:
 
 
 def _between(of: Between, text: Callable[[float], str]) -> str:
-    """Both ends, or one where they read the same."""
+    """Both ends, their unit once since a tile is narrow; or one where they read the same."""
     low, high = text(of.lower), text(of.upper)
-    return low if low == high else f"{low} – {high}"
+    number, _, unit = low.rpartition(" ")
+    if low == high:
+        return low
+    return f"{number} – {high}" if number and high.endswith(f" {unit}") else f"{low} – {high}"
 
 
 def load(subject: Subject, view: View) -> list[Figure]:
