@@ -238,7 +238,7 @@ def test_promises_stand_beside_what_was_kept(full: Path, open_page: Open):
 def test_numbers_are_written_as_the_visitor_writes_them(full: Path, open_page: Open):
     configure(full, OBJECTIVE)
     shown = {str(one.value) for one in open_page(LATENCY, language="es").metric}
-    assert {"50,0 ms", "95,00 %", "80.00 – 95.00 %", "0,5× – 2×"} <= shown
+    assert {"50,0 ms", "95,00 %", "80,00 – 95,00 %", "0,5× – 2×"} <= shown
 
 
 def test_digits_that_matter_stay_and_zeros_at_the_end_go():
