@@ -8,6 +8,9 @@ from importlib import import_module
 from altair.utils.schemapi import disable_debug_mode
 from streamlit import App
 
+from core import heap
+
+heap.give_back()  # first, so that it holds for all that comes
 HEAVY = ("analytics.capacity", "analytics.compare", "analytics.what_if", "reports.weekly", "storage.spool")
 for heavy in HEAVY:
     import_module(heavy)  # before the server listens, so that its first visitor does not wait for it
