@@ -47,9 +47,9 @@ PRESENT_MS = 3_600_000
 STEP_TTL = 3_600.0  # of steps on the clock's grid, many of which make one answer
 
 
-def now_ms() -> int:
-    """The time (Unix ms), rounded down to whole ``NOW_TTL``."""
-    return int(time.time() // NOW_TTL * NOW_TTL * 1000)
+def now_ms(at_ms: float | None = None) -> int:
+    """The time (Unix ms), by default that of the clock, rounded down to whole ``NOW_TTL``."""
+    return int((time.time() * 1000 if at_ms is None else at_ms) // (NOW_TTL * 1000) * NOW_TTL * 1000)
 
 
 @st.cache_data(ttl=NOW_TTL, max_entries=16, show_spinner=False)

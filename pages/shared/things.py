@@ -26,11 +26,12 @@ def accelerators(view: View, only: pd.DataFrame | None = None) -> pd.DataFrame:
         metric; ``state`` (active, parked, free, off) with its ``basis``; ``power_of_limit_ratio``;
         ``memory_held_ratio``; ``runs``.
     """
+    now_ms = loaders.now_ms(view.now_ms)  # one for all of a page, however long it takes
     frame = _with_newest("accelerator", view, only)
-    known = loaders.latest_known("accelerator", _SELDOM, loaders.now_ms() - KNOWN_FOR_MS).set_index("entity_id")
+    known = loaders.latest_known("accelerator", _SELDOM, now_ms - KNOWN_FOR_MS).set_index("entity_id")
     for metric in _SELDOM:
         frame[metric] = frame[metric].fillna(frame["entity_id"].map(known[metric]))
-    states = loaders.accelerator_states(loaders.now_ms(), view.stale_after_ms)
+    states = loaders.accelerator_states(now_ms, view.stale_after_ms)
     frame = frame.merge(states, on="entity_id", how="left")
     frame["slice"] = frame["parent_key"].isin(set(loaders.entities("accelerator")["key"]))
     frame["power_of_limit_ratio"] = frame["power_watts"] / frame["power_limit_watts"]
