@@ -98,25 +98,22 @@ def accelerator_states(engine: Store, now_ms: int, *, stale_after_ms: int = 60_0
         entity_id, state, basis ("server", "busy time" or "no sample").
     """
     since = now_ms - LOOKBACK_MS
-    last = queries.latest(engine, "accelerator").set_index("entity_id")["observed_at"]
-    held = queries.latest_known(engine, "accelerator", ["processes"], since).set_index("entity_id")["processes"]
-    busiest = queries.highest(engine, "accelerator", "utilization_ratio", since).set_index("entity_id")[
-        "utilization_ratio"
-    ]
+    last = queries.latest(engine, "accelerator", metrics=())
+    ids = last["entity_id"]
+    held = queries.latest_known(engine, "accelerator", ["processes"], since)
+    busiest = queries.highest(engine, "accelerator", "utilization_ratio", since)
+    processes, utilization = (
+        frame.set_index("entity_id")[name].reindex(ids).to_numpy()
+        for frame, name in ((held, "processes"), (busiest, "utilization_ratio"))
+    )
     serving = _serving_accelerators(engine, since, now_ms)
-    fresh_from = pd.Timestamp(now_ms - stale_after_ms, unit="ms", tz="UTC")
-    rows = []
-    for entity_id, seen_at in last.items():
-        if seen_at < fresh_from:
-            rows.append((entity_id, State.OFF.value, "no sample"))
-        elif held.get(entity_id, np.nan) == 0:
-            rows.append((entity_id, State.FREE.value, "busy time"))
-        elif entity_id in serving:
-            rows.append((entity_id, (State.ACTIVE if serving[entity_id] else State.PARKED).value, "server"))
-        else:
-            idle = busiest.get(entity_id, np.nan) < BUSY_RATIO
-            rows.append((entity_id, (State.PARKED if idle else State.ACTIVE).value, "busy time"))
-    return pd.DataFrame(rows, columns=["entity_id", "state", "basis"])
+    served, works = ids.isin(list(serving)), ids.map(serving).eq(True)
+    is_old = last["observed_at"] < pd.Timestamp(now_ms - stale_after_ms, unit="ms", tz="UTC")
+    of_server = np.where(works, State.ACTIVE.value, State.PARKED.value)
+    of_time = np.where(utilization < BUSY_RATIO, State.PARKED.value, State.ACTIVE.value)
+    states = np.select((is_old, processes == 0, served), (State.OFF.value, State.FREE.value, of_server), of_time)
+    basis = np.select((is_old, processes == 0, served), ("no sample", "busy time", "server"), "busy time")
+    return pd.DataFrame({"entity_id": ids, "state": states.astype(object), "basis": basis.astype(object)})
 
 
 def _serving_accelerators(engine: Store, since_ms: int, now_ms: int) -> dict[int, bool]:

@@ -44,8 +44,11 @@ def _frame(engine: Engine, statement: Select[Any], *, integers: Iterable[str] = 
     return frame.rename(columns={n: n.removesuffix("_ms") for n in frame.columns if n.endswith("_at_ms")})
 
 
-def _times(at_ms: pd.Series[Any]) -> pd.Series[Any]:
-    return pd.to_datetime(at_ms.astype("Int64"), unit="ms", utc=True)
+def _times(at_ms: pd.Series[Any]) -> pd.DatetimeIndex:
+    milliseconds = at_ms.to_numpy("float64")
+    times = (np.nan_to_num(milliseconds).astype("int64") * 1000).view("M8[us]")
+    times[np.isnan(milliseconds)] = np.datetime64("NaT")
+    return pd.DatetimeIndex(times).tz_localize("UTC")
 
 
 def _instants(at_ms: Integers) -> pd.DatetimeIndex:
@@ -57,6 +60,12 @@ def epoch_ms(times: pd.Series[Any]) -> pd.Series[int]:
     """Unix milliseconds of a column of UTC times, the way back from ``*_at``."""
     milliseconds: pd.Series[int] = times.dt.as_unit("ms").astype("int64")
     return milliseconds
+
+
+def _columns(connection: Connection, statement: Select[Any]) -> dict[str, Floats]:
+    """The columns of a SELECT of nothing but numbers (NULL: NaN)."""
+    names = list(statement.selected_columns.keys())
+    return dict(zip(names, series.plain_rows(connection, statement).reshape(-1, len(names)).T, strict=True))
 
 
 def _floats(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
@@ -77,32 +86,36 @@ def entities(engine: Engine, family: str | None = None) -> pd.DataFrame:
     if family is not None:
         statement = statement.where(table.c.family == family)
     frame = _frame(engine, statement)
-    frame["labels"] = [json.loads(text) for text in frame["labels"]]
+    frame["labels"] = json.loads(f"[{','.join(frame['labels'])}]")
     for label in ("vendor", "model"):
         frame[label] = pd.Series([labels.get(label) for labels in frame["labels"]], dtype="object")
     return frame
 
 
-def latest(engine: Engine, family: str) -> pd.DataFrame:
+def latest(engine: Engine, family: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The newest sample of each entity of a family, however old it is.
 
     Returns:
-        entity_id, observed_at, and every metric of the family.
+        entity_id, observed_at, and the metrics asked for; ``None`` asks for every metric of the family.
     """
-    table = schema.samples[family]
+    table, entity = schema.samples[family].c, schema.entity
     newest = (
-        select(func.max(table.c.observed_at_ms))
-        .where(table.c.entity_id == schema.entity.c.entity_id)
-        .correlate(schema.entity)
+        select(func.max(table.observed_at_ms))
+        .where(table.entity_id == entity.c.entity_id)
+        .correlate(entity)
         .scalar_subquery()
     )
+    wanted = _numeric(family) if metrics is None else metrics
     statement = (
-        select(*table.c)
-        .select_from(schema.entity.join(table, table.c.entity_id == schema.entity.c.entity_id))
-        .where(schema.entity.c.family == family, table.c.observed_at_ms == newest)
-        .order_by(table.c.entity_id)
+        select(table.entity_id, table.observed_at_ms, *(table[name] for name in wanted))
+        .select_from(entity.join(schema.samples[family], table.entity_id == entity.c.entity_id))
+        .where(entity.c.family == family, table.observed_at_ms == newest)
+        .order_by(table.entity_id)
     )
-    return _floats(_frame(engine, statement), _numeric(family))
+    with engine.connect() as connection:
+        ids, at_ms, *figures = _columns(connection, statement).values()
+    times = {"entity_id": ids.astype("int64"), "observed_at": _instants(at_ms.astype("int64"))}
+    return pd.DataFrame(times | dict(zip(wanted, figures, strict=True)))
 
 
 def latest_known(engine: Engine, family: str, metrics: Sequence[str], since_ms: int) -> pd.DataFrame:
@@ -111,22 +124,42 @@ def latest_known(engine: Engine, family: str, metrics: Sequence[str], since_ms: 
     Returns:
         entity_id and one column per metric.
     """
-    if _is_sealed_after(engine, family, since_ms):
-        known = raw(engine, family, metrics, None, since_ms, FOREVER_MS).groupby("entity_id")[list(metrics)].last()
-        ids = entities(engine, family)["entity_id"].sort_values()
-        return known.reindex(ids).reset_index()
     table, entity = schema.samples[family].c, schema.entity.c
+    recent = (table.entity_id == entity.entity_id, table.observed_at_ms >= since_ms)
+    oldest = select(func.min(table.observed_at_ms)).where(*recent).scalar_subquery()
     newest = [
         select(table[name])
-        .where(table.entity_id == entity.entity_id, table.observed_at_ms >= since_ms, table[name].is_not(None))
+        .where(*recent, table[name].is_not(None))
         .order_by(table.observed_at_ms.desc())
         .limit(1)
         .scalar_subquery()
         .label(name)
         for name in metrics
     ]
-    statement = select(entity.entity_id, *newest).where(entity.family == family).order_by(entity.entity_id)
-    return _floats(_frame(engine, statement), metrics)
+    statement = (
+        select(entity.entity_id, oldest.label("oldest_ms"), *newest)
+        .where(entity.family == family)
+        .order_by(entity.entity_id)
+    )
+    with engine.connect() as connection:
+        numbers, oldest_ms, *rows = _columns(connection, statement).values()
+        ids, figures = numbers.astype("int64"), np.array(rows).reshape(len(metrics), -1)
+        sealed_until = _sealed_until(connection, family, since_ms)
+        if sealed_until:
+            until_ms = np.array([sealed_until.get(entity_id, -1) for entity_id in ids.tolist()])
+            late = oldest_ms <= until_ms
+            figures[:, late] = np.nan  # some of its rows lie before what is sealed
+            lacking = np.isnan(figures)
+            names = {metrics[row]: row for row in np.flatnonzero(lacking.any(axis=1)).tolist()}
+            of = ids[lacking.any(axis=0) & (until_ms >= since_ms)]
+            window = (since_ms, FOREVER_MS)
+            read = series.read(connection, family, list(names), of.tolist(), *window, only_sealed=not late.any())
+            place = np.searchsorted(ids, read.entity_ids)
+            for name, row in names.items():
+                last, known = np.full(len(ids), np.nan), ~np.isnan(read.values[name])
+                last[place[known]] = read.values[name][known]  # in order of time, so that the newest stays
+                figures[row] = np.where(lacking[row], last, figures[row])
+    return pd.DataFrame({"entity_id": ids, **dict(zip(metrics, figures, strict=True))})
 
 
 def highest(engine: Engine, family: str, metric: str, since_ms: int) -> pd.DataFrame:
@@ -135,7 +168,9 @@ def highest(engine: Engine, family: str, metric: str, since_ms: int) -> pd.DataF
     Returns:
         entity_id and the metric.
     """
-    if _is_sealed_after(engine, family, since_ms):
+    with engine.connect() as connection:
+        is_sealed = bool(_sealed_until(connection, family, since_ms))
+    if is_sealed:
         found = raw(engine, family, [metric], None, since_ms, FOREVER_MS).groupby("entity_id")[metric].max()
         return found.reset_index()
     table = schema.samples[family].c
@@ -148,18 +183,19 @@ def highest(engine: Engine, family: str, metric: str, since_ms: int) -> pd.DataF
     return _floats(_frame(engine, statement), [metric])
 
 
-def _is_sealed_after(engine: Engine, family: str, since_ms: int) -> bool:
-    """Whether samples since an instant lie in blocks, which SQL cannot look into."""
+def _sealed_until(connection: Connection, family: str, since_ms: int) -> dict[int, int]:
+    """The newest sealed instant (Unix ms) of each entity that has one since then: SQL cannot look into blocks."""
     if family not in schema.blocks:
-        return False
+        return {}
     table, entity = schema.blocks[family].c, schema.entity.c
     of_family = select(entity.entity_id).where(entity.family == family)  # by entity, as the table is ordered
     first_span = since_ms // SPAN_MS * SPAN_MS
-    late = select(table.entity_id).where(
-        table.entity_id.in_(of_family), table.span_ms >= first_span, table.last_at_ms >= since_ms
+    late = (
+        select(table.entity_id, func.max(table.last_at_ms))
+        .where(table.entity_id.in_(of_family), table.span_ms >= first_span, table.last_at_ms >= since_ms)
+        .group_by(table.entity_id)
     )
-    with engine.connect() as connection:
-        return connection.execute(late.limit(1)).first() is not None
+    return dict(map(tuple, connection.execute(late)))
 
 
 def raw(

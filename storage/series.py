@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -214,10 +214,12 @@ def rows(
         .order_by(table.c.entity_id, table.c.observed_at_ms)
     )
     matrix = plain_rows(connection, statement).reshape(-1, 2 + len(names)).T
-    return {
-        int(ids[0]): Rows(int(ids[0]), at.astype("int64"), dict(zip(names, columns, strict=True)))
-        for ids, at, *columns in _by_entity(matrix)
-    }
+    shared: dict[bytes, Integers] = {}  # see ``Run``
+    answer = {}
+    for ids, at, *columns in _by_entity(matrix):
+        at_ms = shared.setdefault(at.tobytes(), at.astype("int64"))
+        answer[int(ids[0])] = Rows(int(ids[0]), at_ms, dict(zip(names, columns, strict=True)))
+    return answer
 
 
 def plain_rows(connection: Connection, statement: Select[Any]) -> Floats:
@@ -227,10 +229,11 @@ def plain_rows(connection: Connection, statement: Select[Any]) -> Floats:
 
 
 def _by_entity(matrix: Floats) -> Iterator[list[Floats]]:
-    cuts = np.flatnonzero(np.diff(matrix[0])) + 1
-    for part in np.split(matrix, cuts, axis=1):
-        if part.shape[1]:
-            yield [np.ascontiguousarray(row) for row in part]
+    rows = np.ascontiguousarray(matrix)
+    cuts = [0, *(np.flatnonzero(np.diff(rows[0])) + 1).tolist(), rows.shape[1]]
+    for first, last in pairwise(cuts):
+        if first < last:
+            yield [row[first:last] for row in rows]
 
 
 def _sealed(

@@ -107,6 +107,19 @@ def test_the_newest_and_the_highest_value_are_found_whether_sealed_or_not(store:
     assert highest["power_watts"].tolist() == ([380.0] * 2 if seconds == 60 else [499.0] * 2)
 
 
+def test_a_late_row_is_not_taken_for_the_newest(store: Store):
+    sealed(store, spans=1)
+    (late, _) = queries.entities(store.reader, "accelerator")["entity_id"]
+    newest, before = SPAN + SPAN_MS, SPAN + SPAN_MS - 600_000
+    at = schema.samples["accelerator"].c
+    store.write(AcceleratorSample(key="A", observed_at_ms=before + 1, power_watts=7.0, temperature_celsius=7.0))
+    unknown = update(schema.samples["accelerator"]).where(at.entity_id == late, at.observed_at_ms == newest)
+    store.writer.call(lambda connection: connection.execute(unknown.values(power_watts=None)))
+    known = queries.latest_known(store.reader, "accelerator", ["power_watts", "temperature_celsius"], SPAN)
+    assert known["power_watts"].tolist() == [2879 % 500, 2880 % 500]
+    assert known["temperature_celsius"].tolist() == [50.0, 50.0]
+
+
 def test_coverage_is_the_share_in_which_samples_followed_each_other(store: Store):
     """At 60 s steps of 60 s are whole too, and half an hour without samples is half an hour less."""
     minutes = [n for n in range(121) if not 30 <= n < 60]
