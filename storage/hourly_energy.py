@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Engine, func, literal, select
+from sqlalchemy import ColumnElement, Engine, bindparam, func, literal, select
 
 from storage import schema, series
 from storage.accounts import HELD_STATES
@@ -29,16 +29,20 @@ def mean_power(
     account = schema.account.c
     step = ((account.start_ms - start_ms) // step_ms).label("step")
     power = func.sum(account.energy_joules / account.energy_seconds)
+    statement = (
+        select(step, power, func.count(), func.count(account.start_ms.distinct()))
+        .where(account.entity_id.in_(bindparam("ids", expanding=True)), *_known(start_ms, end_ms))
+        .group_by(step)
+    )
 
     def work(rows: Sequence[int]) -> None:
         with engine.connect() as connection:
             for row in rows:
-                for number, sum_watts, accounts, hours in connection.execute(
-                    select(step, power, func.count(), func.count(account.start_ms.distinct()))
-                    .where(series.within(account.entity_id, groups[row]), *_known(start_ms, end_ms))
-                    .group_by(step)
-                ):
-                    watts[row, number], reporting[row, number] = sum_watts / hours, -(-accounts // hours)
+                ids = [int(entity_id) for entity_id in groups[row]]
+                found = series.plain_rows(connection, statement, {"ids": ids}).reshape(-1, 4).T
+                number = found[0].astype("int64")
+                watts[row, number] = found[1] / found[3]
+                reporting[row, number] = np.ceil(found[2] / found[3])
 
     shared(work, range(len(groups)), (end_ms - start_ms) // HOUR_MS)
     return watts, reporting

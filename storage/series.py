@@ -129,36 +129,53 @@ class Rows:
 class Block:
     """A sealed span of one entity, or the part of it that lies within a window; decoded when asked."""
 
-    entity_id: int
-    span_ms: int
+    row: tuple[Any, ...]  # entity_id, span_ms, instants of the whole block, times, and a payload per metric
+    names: Sequence[str]  # of these
     at_ms: Integers
-    instants: int  # that lie within the window
     skipped: int  # instants of the block before the window
-    packed: int  # instants of the whole block
-    payloads: Mapping[str, bytes | None]
+
+    @property
+    def entity_id(self) -> int:
+        """Whose it is."""
+        entity_id: int = self.row[0]
+        return entity_id
+
+    @property
+    def span_ms(self) -> int:
+        """Its start (Unix ms)."""
+        span_ms: int = self.row[1]
+        return span_ms
+
+    @property
+    def instants(self) -> int:
+        """How many lie within the window."""
+        return len(self.at_ms)
 
     def fill(self, name: str, out: Floats) -> None:
         """Decode a metric; unknown where its payload is damaged."""
-        payload = self.payloads[name]
+        payload, packed = self.row[_BEFORE_PAYLOADS + self.names.index(name)], self.row[2]
         try:
             if payload is None:
                 out[:] = np.nan
-            elif self.instants == self.packed:
+            elif len(out) == packed:
                 unpack_into(payload, out)
             else:
-                whole = np.empty(self.packed)
+                whole = np.empty(packed)
                 unpack_into(payload, whole)
-                out[:] = whole[self.skipped : self.skipped + self.instants]
+                out[:] = whole[self.skipped : self.skipped + len(out)]
         except Corrupt as exc:
             out[:] = np.nan
             _damaged(self.entity_id, self.span_ms, name, exc)
 
     def decoded(self) -> Rows:
         """All metrics in memory."""
-        values = {name: np.empty(self.instants) for name in self.payloads}
+        values = {name: np.empty(self.instants) for name in self.names}
         for name, out in values.items():
             self.fill(name, out)
         return Rows(self.entity_id, self.at_ms, values)
+
+
+_BEFORE_PAYLOADS = 4
 
 
 def merged(first: Rows, *others: Rows) -> Rows:
@@ -222,10 +239,18 @@ def rows(
     return answer
 
 
-def plain_rows(connection: Connection, statement: Select[Any]) -> Floats:
+def plain_rows(
+    connection: Connection, statement: Select[Any], parameters: Mapping[str, object] | None = None
+) -> Floats:
     """Rows of numbers as the driver has them, one after the other (NULL: NaN); half the time would go into others."""
-    cursor = connection.execute(statement).cursor
-    return np.array([] if cursor is None else cursor.fetchall(), dtype="float64")
+    return np.array(_fetched(connection, statement, parameters), dtype="float64")
+
+
+def _fetched(
+    connection: Connection, statement: Select[Any], parameters: Mapping[str, object] | None = None
+) -> Sequence[tuple[Any, ...]]:
+    cursor = connection.execute(statement, parameters).cursor
+    return [] if cursor is None else cursor.fetchall()
 
 
 def _by_entity(matrix: Floats) -> Iterator[list[Floats]]:
@@ -246,23 +271,23 @@ def _sealed(
     spans: frozenset[tuple[int, int]] | None,
 ) -> dict[int, list[Block]]:
     table = schema.blocks[family]
-    found = connection.execute(
+    found = _fetched(
+        connection,
         select(table.c.entity_id, table.c.span_ms, table.c.instants, table.c.times, *(table.c[name] for name in names))
         .where(within(table.c.entity_id, entity_ids), overlapping(table, start_ms, end_ms))
-        .order_by(table.c.entity_id, table.c.span_ms)
-    ).all()
-    windows: dict[tuple[bytes, int, int], tuple[Integers, int, int]] = {}  # entities on one grid share their times
+        .order_by(table.c.entity_id, table.c.span_ms),
+    )
+    windows: dict[tuple[Any, ...], tuple[Integers, int]] = {}  # entities on one grid share their times
     blocks: dict[int, list[Block]] = defaultdict(list)
-    for entity_id, span_ms, instants, times, *payloads in found:
-        if spans is not None and (entity_id, span_ms) not in spans:
+    for row in found:
+        if spans is not None and row[:2] not in spans:
             continue
-        key = (times, span_ms, instants)
-        if key not in windows:
-            windows[key] = _window(entity_id, span_ms, instants, times, start_ms, end_ms)
-        at_ms, inside, skipped = windows[key]
-        if inside:
-            payload = dict(zip(names, payloads, strict=True))
-            blocks[entity_id].append(Block(entity_id, span_ms, at_ms, inside, skipped, instants, payload))
+        window = windows.get(row[1:_BEFORE_PAYLOADS])
+        if window is None:
+            window = windows[row[1:_BEFORE_PAYLOADS]] = _window(row, start_ms, end_ms)
+        at_ms, skipped = window
+        if len(at_ms):
+            blocks[row[0]].append(Block(row, names, at_ms, skipped))
     return blocks
 
 
@@ -274,14 +299,15 @@ def block(connection: Connection, family: str, entity_id: int, span_ms: int) -> 
     table = schema.blocks[family].c
     payloads = [column for column in table if isinstance(column.type, LargeBinary) and column is not table.times]
     found = connection.execute(
-        select(table.instants, table.times, *payloads).where(table.entity_id == entity_id, table.span_ms == span_ms)
+        select(table.entity_id, table.span_ms, table.instants, table.times, *payloads).where(
+            table.entity_id == entity_id, table.span_ms == span_ms
+        )
     ).one_or_none()
     if found is None:
         return None
-    instants, times, *content = found
-    at_ms, inside, _ = _window(entity_id, span_ms, instants, times, 0, span_ms + SPAN_MS)
-    names = [column.name for column in payloads]
-    return times, Block(entity_id, span_ms, at_ms, inside, 0, inside, dict(zip(names, content, strict=True)))
+    row = tuple(found)
+    at_ms, _ = _window(row, 0, span_ms + SPAN_MS)
+    return found.times, Block(row, [column.name for column in payloads], at_ms, 0)
 
 
 def last_before(connection: Connection, family: str, entity_id: int, before_ms: int) -> int | None:
@@ -296,8 +322,8 @@ def last_before(connection: Connection, family: str, entity_id: int, before_ms: 
         .where(blocks.entity_id == entity_id, blocks.span_ms < before_ms)
         .order_by(blocks.span_ms.desc())
     )
-    for span_ms, instants, times in sealed:
-        at_ms, *_ = _window(entity_id, span_ms, instants, times, 0, before_ms)
+    for row in sealed:
+        at_ms, _ = _window((entity_id, *row), 0, before_ms)
         if len(at_ms):  # else it begins after the instant, or is damaged
             candidates.append(int(at_ms[-1]))
             break
@@ -316,8 +342,8 @@ def first_after(connection: Connection, family: str, entity_id: int, from_ms: in
         .where(blocks.entity_id == entity_id, blocks.span_ms > from_ms - SPAN_MS)
         .order_by(blocks.span_ms)
     )
-    for span_ms, instants, times in sealed:
-        at_ms, *_ = _window(entity_id, span_ms, instants, times, from_ms, FOREVER_MS)
+    for row in sealed:
+        at_ms, _ = _window((entity_id, *row), from_ms, FOREVER_MS)
         if len(at_ms):  # else it ends before the instant, or is damaged
             candidates.append(int(at_ms[0]))
             break
@@ -330,17 +356,16 @@ def overlapping(table: Table, start_ms: int, end_ms: int) -> ColumnElement[bool]
     return in_time
 
 
-def _window(
-    entity_id: int, span_ms: int, instants: int, times: bytes, start_ms: int, end_ms: int
-) -> tuple[Integers, int, int]:
-    """The instants of a block within a window, how many they are, and how many lie before it."""
+def _window(row: tuple[Any, ...], start_ms: int, end_ms: int) -> tuple[Integers, int]:
+    """The instants of a block within a window, and how many lie before it."""
+    entity_id, span_ms, instants, times = row[:_BEFORE_PAYLOADS]
     try:
         at_ms = unpack_times(times, span_ms, instants)
     except Corrupt as exc:
         _damaged(entity_id, span_ms, "times", exc)
-        return np.empty(0, "int64"), 0, 0
+        return np.empty(0, "int64"), 0
     first, last = np.searchsorted(at_ms, (start_ms, end_ms))
-    return at_ms[first:last], int(last - first), int(first)
+    return at_ms[first:last], int(first)
 
 
 def _damaged(entity_id: int, span_ms: int, what: str, reason: Exception) -> None:

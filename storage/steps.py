@@ -112,17 +112,20 @@ def _sums(
 ) -> tuple[Integers, Floats, Floats]:
     """Sums of a metric, run by run: their places, from where an entity's begin; and of how many values each is."""
     cuts: dict[int, tuple[Integers, Integers]] = {}  # the same for all runs with the same instants
-    places, starts = [np.empty(0, "int64")], [np.empty(0, "int64")]
     for run in read.runs:
         if id(run.at_ms) not in cuts:
             numbers = (run.at_ms - start_ms) // step_ms
             first = _changes(numbers)
             cuts[id(run.at_ms)] = first, numbers[first]
-        first, numbers = cuts[id(run.at_ms)]
-        places.append(begins[run.entity_id] + numbers)
-        starts.append(run.begin + first)
-    found = aggregate(read.values[metric], np.concatenate(starts), frozenset(("sum",)))
-    return np.concatenate(places), np.nan_to_num(found.sum), found.count
+    of_runs = [cuts[id(run.at_ms)] for run in read.runs]
+    none = np.empty(0, "int64")
+    lengths = [len(first) for first, _ in of_runs]
+    starts = np.concatenate([none, *(first for first, _ in of_runs)])
+    starts += np.repeat(np.array([run.begin for run in read.runs], "int64"), lengths)
+    places = np.concatenate([none, *(numbers for _, numbers in of_runs)])
+    places += np.repeat(np.array([begins[run.entity_id] for run in read.runs], "int64"), lengths)
+    found = aggregate(read.values[metric], starts, frozenset(("sum",)))
+    return places, np.nan_to_num(found.sum), found.count
 
 
 def _sums_of_rows(
