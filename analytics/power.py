@@ -53,9 +53,10 @@ def checked_energy(
         covered; counter_joules and sampled_joules as observed; counter_over_samples (of their mean powers; NaN where
         one is unknown) and is_doubtful (the counter is not believed).
     """
-    with engine.connect() as connection:
-        found = meters.read(connection, family, _ids(engine, family, entity_ids), start_ms, end_ms)
     first_seen_at = queries.entities(engine, family).set_index("entity_id")["first_seen_at"]
+    asked = first_seen_at.index if entity_ids is None else first_seen_at.index.intersection(list(entity_ids))
+    with engine.connect() as connection:
+        found = meters.read(connection, family, asked.tolist(), start_ms, end_ms)
     first_seen = queries.epoch_ms(first_seen_at.reindex(found.entity_ids)).to_numpy()
     window_seconds = (end_ms - np.maximum(first_seen, start_ms)) / 1000
     counted_watts = found.counted_joules / found.counted_seconds

@@ -7,7 +7,7 @@ tell both. Only what is cut by the window, was sampled unevenly or is not sealed
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, FromClause, and_, case, func, select
 
 from analytics.formulas import energy as formulas
-from analytics.formulas.energy import Portions
 from analytics.formulas.sampling import usual_intervals
 from storage import schema, series
 from storage.blocks import by_span
@@ -58,6 +57,10 @@ class _Meter:
     joules: Floats
     seconds: Floats
 
+
+_AnyFloats = formulas.Floats
+_JoulesOfSteps = Callable[[_AnyFloats, _AnyFloats, _AnyFloats, _AnyFloats], _AnyFloats]
+"""Energy (J) by the values before and after each step, how long it is and may be (s); NaN where it is not known."""
 
 _METER = tuple(field.name for field in fields(_Meter))
 
@@ -211,29 +214,56 @@ def _samples(
 
 
 def _of_samples(samples: Iterable[Rows]) -> _Stretches:
-    usual: dict[bytes, Floats] = {}  # devices of a host are sampled at once
+    shared: dict[bytes, _Instants] = {}  # devices of a host are sampled at once
     rows = []
     for one in samples:
-        at, instants = one.at_ms / 1000, one.at_ms.tobytes()
-        if instants not in usual:
-            usual[instants] = usual_intervals(at)
-        total, watts, longest = one.values[COUNTER], one.values[POWER], formulas.max_gap_seconds(usual[instants])
-        counter = _told(at, total, formulas.counter_portions(at, total))
-        power = _told(at, watts, formulas.power_portions(at, watts, longest))
-        rows.append((one.entity_id, at[0], usual[instants][-1], *counter, *power))
+        key = one.at_ms.tobytes()
+        instants = shared.get(key)
+        if instants is None:
+            instants = shared[key] = _Instants.of(one.at_ms / 1000)
+        counter = _told(instants, one.values[COUNTER], _counted)
+        power = _told(instants, one.values[POWER], formulas.power_steps)
+        rows.append((one.entity_id, instants.at[0], instants.interval, *counter, *power))
     entity_ids, first_at, interval, *meters = np.array(rows, dtype="float64").reshape(-1, 3 + 2 * len(_METER)).T
     counter_, power_ = _Meter(*meters[: len(_METER)]), _Meter(*meters[len(_METER) :])
     return _Stretches(entity_ids.astype("int64"), first_at, interval, counter_, power_)
 
 
-def _told(at: Floats, values: Floats, portions: Portions) -> tuple[float, ...]:
+@dataclass(frozen=True, slots=True)
+class _Instants:
+    """Instants (s), the steps between them, how long each may be, and the newest interval."""
+
+    at: Floats
+    seconds: Floats
+    longest: _AnyFloats
+    interval: float
+
+    @classmethod
+    def of(cls, at: Floats) -> _Instants:
+        usual = usual_intervals(at)
+        return cls(at, np.diff(at), formulas.max_gap_seconds(usual)[1:], float(usual[-1]))
+
+
+def _told(instants: _Instants, values: Floats, joules_of_steps: _JoulesOfSteps) -> tuple[float, ...]:
     """One meter over the samples of one entity, in the order of ``_METER``."""
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return 0.0, np.nan, np.nan, np.nan, np.nan, 0.0, 0.0
-    first, last = known[0], known[-1]
-    seconds = float((portions.end - portions.begin).sum())
-    return len(known), values[first], at[first], values[last], at[last], float(portions.joules.sum()), seconds
+    at, seconds, longest = instants.at, instants.seconds, instants.longest
+    known = np.isfinite(values)
+    if not known.all():
+        there = np.flatnonzero(known)
+        if not len(there):
+            return 0.0, np.nan, np.nan, np.nan, np.nan, 0.0, 0.0
+        at, values, longest = at[there], values[there], longest[there[1:] - 1]
+        seconds = np.diff(at)
+    joules = joules_of_steps(values[:-1], values[1:], seconds, longest)
+    sound = ~np.isnan(joules)
+    if not sound.all():
+        joules, seconds = joules[sound], seconds[sound]
+    return len(at), values[0], at[0], values[-1], at[-1], joules.sum(), seconds.sum()
+
+
+def _counted(before: _AnyFloats, after: _AnyFloats, _seconds: _AnyFloats, _longest: _AnyFloats) -> _AnyFloats:
+    """As ``formulas.power_steps``, but that a counter goes on in gaps."""
+    return formulas.counter_steps(before, after)
 
 
 # --- both ---
@@ -258,23 +288,19 @@ def _together(stretches: _Stretches) -> Metered:
     ids, place = np.unique(stretches.entity_ids, return_inverse=True)
     newest = np.append(place[1:] != place[:-1], True)[: len(place)]
 
-    def summed(meter: _Meter, *, counts: bool) -> tuple[Floats, Floats]:
+    def summed(meter: _Meter, joules_of_steps: _JoulesOfSteps) -> tuple[Floats, Floats]:
         """Energy (J) and the time that it covers (s)."""
         told = meter.known > 0
         of, interval = place[told], stretches.interval[told]
-        before, after = meter.last[told][:-1], meter.first[told][1:]
         seconds = meter.first_at[told][1:] - meter.last_at[told][:-1]
-        if counts:
-            joules, sound = after - before, after >= before
-        else:
-            joules = (before + after) / 2 * seconds
-            sound = seconds <= formulas.max_gap_seconds(np.maximum(interval[1:], interval[:-1]))
-        steps = np.flatnonzero(sound & (of[1:] == of[:-1]))
+        longest = formulas.max_gap_seconds(np.maximum(interval[1:], interval[:-1]))
+        joules = joules_of_steps(meter.last[told][:-1], meter.first[told][1:], seconds, longest)
+        steps = np.flatnonzero((of[1:] == of[:-1]) & ~np.isnan(joules))
         sums, covered = (
             np.bincount(of, within[told], len(ids)) + np.bincount(of[steps], between[steps], len(ids))
             for within, between in ((meter.joules, joules), (meter.seconds, seconds))
         )
         return np.where(covered > 0, sums, np.nan), np.where(covered > 0, covered, np.nan)
 
-    counted, sampled = summed(stretches.counter, counts=True), summed(stretches.power, counts=False)
+    counted, sampled = summed(stretches.counter, _counted), summed(stretches.power, formulas.power_steps)
     return Metered(ids, *counted, *sampled, stretches.interval[newest])

@@ -56,6 +56,17 @@ class Portions:
         return Observed(float(self.joules.sum()), float((self.end - self.begin).sum()))
 
 
+def counter_steps(before: Floats, after: Floats) -> Floats:
+    """What a counter of energy grew by in steps from one reading to the next (J); NaN where it was restarted."""
+    rise: Floats = after - before
+    return np.where(rise >= 0, rise, np.nan)
+
+
+def power_steps(before: Floats, after: Floats, seconds: Floats, max_gap_seconds: Floats) -> Floats:
+    """Trapezoids of steps from one power sample to the next (J); NaN where a step is a gap."""
+    return np.where(seconds <= max_gap_seconds, (before + after) / 2 * seconds, np.nan)
+
+
 def counter_portions(at_seconds: Floats, joules_total: Floats) -> Portions:
     """What a device's energy counter grew by between readings.
 
@@ -63,8 +74,9 @@ def counter_portions(at_seconds: Floats, joules_total: Floats) -> Portions:
     harm, since the counter went on.
     """
     known = np.isfinite(joules_total)
-    at, rise = at_seconds[known], np.diff(joules_total[known])
-    sound = rise >= 0
+    at, total = at_seconds[known], joules_total[known]
+    rise = counter_steps(total[:-1], total[1:])
+    sound = ~np.isnan(rise)
     return Portions(at[:-1][sound], at[1:][sound], rise[sound])
 
 
@@ -78,8 +90,9 @@ def power_portions(at_seconds: Floats, watts: Floats, max_gap_seconds: float | F
     """
     known = np.isfinite(watts)
     at, power = at_seconds[known], watts[known]
-    near = np.diff(at) <= np.broadcast_to(max_gap_seconds, known.shape)[known][1:]
-    joules = (power[1:] + power[:-1]) / 2 * np.diff(at)
+    longest = np.broadcast_to(max_gap_seconds, known.shape)[known][1:]
+    joules = power_steps(power[:-1], power[1:], np.diff(at), longest)
+    near = ~np.isnan(joules)
     return Portions(at[:-1][near], at[1:][near], joules[near])
 
 
