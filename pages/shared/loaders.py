@@ -176,10 +176,17 @@ def spread(
 ) -> pd.DataFrame:
     """Mean, ``_min`` and ``_max`` of a gauge over all entities that tell it, per step, as ``timeseries.band`` takes."""
     found = _means(family, metric, entity_ids, start_ms, end_ms, step_ms)
-    at_ms = pd.Series(range(start_ms, end_ms, step_ms), dtype="int64")
-    known = pd.DataFrame(found.T, index=pd.to_datetime(at_ms, unit="ms", utc=True)).dropna(how="all")
-    over = known.agg(["mean", "min", "max"], axis=1).rename_axis("bucket_at").reset_index()
-    return over.rename(columns={"mean": metric, "min": f"{metric}_min", "max": f"{metric}_max"})
+    some = np.flatnonzero((~np.isnan(found)).any(axis=0))
+    at_ms = pd.Series(range(start_ms, end_ms, step_ms), dtype="int64").iloc[some]
+    known = found[:, some]
+    return pd.DataFrame(
+        {
+            "bucket_at": pd.to_datetime(at_ms, unit="ms", utc=True).array,
+            metric: np.nanmean(known, axis=0),
+            f"{metric}_min": np.nanmin(known, axis=0),
+            f"{metric}_max": np.nanmax(known, axis=0),
+        }
+    )
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
