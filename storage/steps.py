@@ -321,10 +321,11 @@ def _sealed(
     """Aggregates as they lie beside the blocks, laid out by entity and span."""
     table, metric = schema.block_aggregate.c, schema.metric.c
     left_out = _keys(*np.array(sorted(without), dtype="float64").reshape(-1, 2).T)
-    tables = {}
-    for name in (TIMES, *(m.name for m in metrics)):
-        found = connection.execute(
-            select(table.entity_id, table.span_ms, *(table[part] for part in NAMES))
+
+    def found(name: str, figures: frozenset[str]) -> tuple[Integers, dict[str, Floats]]:
+        names = ("entity_id", "span_ms", "count", *figures)
+        statement = (
+            select(*(table[part] for part in names))
             .join(schema.metric, metric.metric_id == table.metric_id)
             .where(
                 metric.family == family,
@@ -335,21 +336,24 @@ def _sealed(
             )
             .order_by(table.entity_id, table.span_ms)
         )
-        rows = np.array(list(map(tuple, found)), dtype="float64").reshape(-1, 2 + len(NAMES)).T
-        tables[name] = rows[:, ~np.isin(_keys(rows[0], rows[1]), left_out)]
-    entities, spans, *figures = tables.pop(TIMES)
-    times, keys = Aggregates(*figures), _keys(entities, spans)
+        rows = series.plain_rows(connection, statement).reshape(-1, len(names)).T
+        keys = _keys(rows[0], rows[1])
+        kept = ~np.isin(keys, left_out)
+        return keys[kept], dict(zip(names, rows[:, kept], strict=True))
+
+    keys, times = found(TIMES, OF_COUNTER)
+    parts = {one.name: _placed(*found(one.name, _figures(one)), keys) for one in metrics}
     with np.errstate(invalid="ignore", divide="ignore"):
-        interval_ms = np.where(times.count > 1, times.increase / (times.count - 1), np.nan)
+        interval_ms = np.where(times["count"] > 1, times["increase"] / (times["count"] - 1), np.nan)
     return Steps(
-        entities.astype("int64"),
-        ((spans - start_ms) // SPAN_MS).astype("int64"),
-        times.count.astype("int64"),
-        times.first.astype("int64"),
-        times.last.astype("int64"),
-        times.increase,
+        times["entity_id"].astype("int64"),
+        ((times["span_ms"] - start_ms) // SPAN_MS).astype("int64"),
+        times["count"].astype("int64"),
+        times["first"].astype("int64"),
+        times["last"].astype("int64"),
+        times["increase"],
         interval_ms,
-        {name: _placed(found, keys) for name, found in tables.items()},
+        parts,
     )
 
 
@@ -358,13 +362,13 @@ def _keys(entity_ids: Floats, spans: Floats) -> Integers:
     return (entity_ids * _MOST_SPANS + spans // SPAN_MS).astype("int64")
 
 
-def _placed(found: Floats, keys: Integers) -> Aggregates:
+def _placed(found: Integers, figures: Mapping[str, Floats], keys: Integers) -> Aggregates:
     """Aggregates of a metric at the places of the instants they belong to; unknown in between."""
-    entities, spans, *parts = found
+    at = np.searchsorted(keys, found)
     laid = [np.full(len(keys), 0.0 if name == "count" else np.nan) for name in NAMES]
-    at = np.searchsorted(keys, _keys(entities, spans))
-    for out, part in zip(laid, parts, strict=True):
-        out[at] = part
+    for name, out in zip(NAMES, laid, strict=True):
+        if name in figures:
+            out[at] = figures[name]
     return Aggregates(*laid)
 
 
