@@ -143,23 +143,27 @@ def latest_known(engine: Engine, family: str, metrics: Sequence[str], since_ms: 
     )
     with engine.connect() as connection:
         numbers, oldest_ms, *rows = _columns(connection, statement).values()
-        ids, figures = numbers.astype("int64"), np.array(rows).reshape(len(metrics), -1)
+        ids, figures = numbers.astype("int64"), np.array(rows)
         sealed_until = _sealed_until(connection, family, since_ms)
-        if sealed_until:
-            until_ms = np.array([sealed_until.get(entity_id, -1) for entity_id in ids.tolist()])
-            late = oldest_ms <= until_ms
-            figures[:, late] = np.nan  # some of its rows lie before what is sealed
-            lacking = np.isnan(figures)
+        until_ms = np.array([sealed_until.get(entity_id, -1) for entity_id in ids.tolist()], dtype="int64")
+        late = oldest_ms <= until_ms  # some of its rows lie before what is sealed
+        lacking = np.isnan(figures) | late
+        asked = ids[lacking.any(axis=0) & (until_ms >= since_ms)].tolist()
+        if asked:
             names = {metrics[row]: row for row in np.flatnonzero(lacking.any(axis=1)).tolist()}
-            of = ids[lacking.any(axis=0) & (until_ms >= since_ms)]
             window = (since_ms, FOREVER_MS)
-            read = series.read(connection, family, list(names), of.tolist(), *window, only_sealed=not late.any())
-            place = np.searchsorted(ids, read.entity_ids)
+            read = series.read(connection, family, list(names), asked, *window, only_sealed=not late.any())
             for name, row in names.items():
-                last, known = np.full(len(ids), np.nan), ~np.isnan(read.values[name])
-                last[place[known]] = read.values[name][known]  # in order of time, so that the newest stays
-                figures[row] = np.where(lacking[row], last, figures[row])
+                figures[row] = np.where(lacking[row], _last_known(read, name, ids), figures[row])
     return pd.DataFrame({"entity_id": ids, **dict(zip(metrics, figures, strict=True))})
+
+
+def _last_known(read: series.Series, name: str, ids: Integers) -> Floats:
+    """The newest known value of a metric, of each of some ascending entities."""
+    values, last = read.values[name], np.full(len(ids), np.nan)
+    known = np.flatnonzero(~np.isnan(values))
+    last[np.searchsorted(ids, read.entity_ids[known])] = values[known]  # in order of time, so that the newest stays
+    return last
 
 
 def highest(engine: Engine, family: str, metric: str, since_ms: int) -> pd.DataFrame:
@@ -168,19 +172,21 @@ def highest(engine: Engine, family: str, metric: str, since_ms: int) -> pd.DataF
     Returns:
         entity_id and the metric.
     """
-    with engine.connect() as connection:
-        is_sealed = bool(_sealed_until(connection, family, since_ms))
-    if is_sealed:
-        found = raw(engine, family, [metric], None, since_ms, FOREVER_MS).groupby("entity_id")[metric].max()
-        return found.reset_index()
     table = schema.samples[family].c
     statement = (
         select(table.entity_id, func.max(table[metric]).label(metric))
         .where(table.entity_id.in_(select(schema.entity.c.entity_id)), table.observed_at_ms >= since_ms)
         .group_by(table.entity_id)
-        .order_by(table.entity_id)
     )
-    return _floats(_frame(engine, statement), [metric])
+    with engine.connect() as connection:
+        ids, values = _columns(connection, statement).values()
+        if _sealed_until(connection, family, since_ms):
+            read = series.read(connection, family, [metric], None, since_ms, FOREVER_MS, only_sealed=True)
+            ids, values = np.append(ids, read.entity_ids), np.append(values, read.values[metric])
+    every, place = np.unique(ids.astype("int64"), return_inverse=True)
+    found = np.full(len(every), np.nan)
+    np.fmax.at(found, place, values)
+    return pd.DataFrame({"entity_id": every, metric: found})
 
 
 def _sealed_until(connection: Connection, family: str, since_ms: int) -> dict[int, int]:
