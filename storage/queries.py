@@ -7,14 +7,28 @@ columns ending ``_at``. Unknown is NaN/None. An empty answer has the same column
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, and_, case, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from core.catalog import FAMILIES
 from core.metric import Kind
@@ -476,12 +490,12 @@ def accounts(
     """
     wanted = accounted.COLUMNS[family] if columns is None else columns
     names = list(dict.fromkeys(("observed_seconds", *wanted)))
-    figures, number, bucket = _account_sums(engine, family, names, entity_ids, edges_ms)
-    edges = np.asarray(edges_ms, dtype="int64")
-    seconds = np.diff(edges)[bucket] / 1000
+    sums = account_sums(engine, family, entity_ids, edges_ms, names)
+    figures, edges = sums.figures, np.asarray(edges_ms, dtype="int64")
+    seconds = np.diff(edges)[sums.buckets] / 1000
     answer = {
-        "entity_id": number,
-        "bucket_at": _instants(edges[bucket]),
+        "entity_id": sums.entity_ids,
+        "bucket_at": _instants(edges[sums.buckets]),
         "bucket_seconds": seconds,
         "coverage_ratio": np.minimum(figures["observed_seconds"] / seconds, 1.0),
         **{name: figures[name] for name in wanted},
@@ -517,33 +531,48 @@ def _account_starts(edges_ms: Sequence[int]) -> dict[int, list[int]]:
     return {width: of for width, of in starts.items() if of}
 
 
-def _account_sums(
-    engine: Engine, family: str, names: Sequence[str], entity_ids: Sequence[int] | None, edges_ms: Sequence[int]
-) -> tuple[dict[str, Floats], Integers, Integers]:
-    """Accounts summed up between edges: the figures by name, and of each entry the entity and the number of its bucket.
+@dataclass(frozen=True, slots=True)
+class AccountSums:
+    """Accounts summed up between edges, ordered by entity and bucket: one entry for each that has any.
 
-    Entries are ordered by entity and bucket. Of a source it is the rank, the worst of all.
+    ``buckets`` are numbers from 0; ``figures`` by name, NaN: unknown. Of a source it is the rank, the worst of all.
+    """
+
+    entity_ids: Integers
+    buckets: Integers
+    figures: Mapping[str, Floats]
+
+
+def account_sums(
+    engine: Engine, family: str, entity_ids: Sequence[int] | None, edges_ms: Sequence[int], columns: Sequence[str]
+) -> AccountSums:
+    """Columns of ``accounts`` as they lie in the table, and nothing else: for many entities and hours.
+
+    Args:
+        engine: the reader.
+        family: as there, and all the rest.
+        entity_ids: ``None`` means all.
+        edges_ms: ascending, whole UTC hours (Unix ms).
+        columns: those wanted.
     """
 
     def rows(of: tuple[int, list[int]]) -> Floats:
-        statement = _account_rows(family, names, entity_ids, *of, edges_ms)
+        statement = _account_rows(family, columns, entity_ids, *of, edges_ms)
         with engine.connect() as connection:
-            return series.plain_rows(connection, statement).reshape(-1, 2 + len(names))
+            return series.plain_rows(connection, statement).reshape(-1, 1 + len(columns))
 
-    starts = _account_starts(edges_ms)
     with ThreadPoolExecutor(2) as pool:
-        parts = list(pool.map(rows, starts.items()))
-    every = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, 2 + len(names)))
-    number, bucket = every[:, 0].astype("int64"), every[:, 1].astype("int64")
-    order = np.lexsort((bucket, number))
-    number, bucket, every = number[order], bucket[order], every[order]
-    new = np.ones(len(order), "bool")
-    new[1:] = (np.diff(number) != 0) | (np.diff(bucket) != 0)
-    first = np.flatnonzero(new)
-    figures = {name: every[:, 2 + i] for i, name in enumerate(names)}
-    if len(first) < len(order):
+        parts = list(pool.map(rows, _account_starts(edges_ms).items()))
+    every = np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, 1 + len(columns)))
+    key = every[:, 0].astype("int64")
+    if (key[1:] < key[:-1]).any():  # accounts of one width come in order
+        order = np.argsort(key, kind="stable")
+        key, every = key[order], every[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    figures = {name: every[:, 1 + i] for i, name in enumerate(columns)}
+    if len(first) < len(key):
         figures = {name: _put_together(name, values, first) for name, values in figures.items()}
-    return figures, number[first], bucket[first]
+    return AccountSums(*np.divmod(key[first], max(len(edges_ms) - 1, 1)), figures)
 
 
 def _put_together(name: str, values: Floats, first: Integers) -> Floats:
@@ -575,14 +604,16 @@ def _account_rows(
         within &= table.start_ms.in_(starts)
     rank = case({name: number for number, name in enumerate(SOURCES)}, value=table.energy_source)
     figures = [rank if name == "energy_source" else table[name] for name in names]
+    # One number for both, since the driver makes an object of each.
+    key = (table.entity_id * literal(len(edges_ms) - 1, BigInteger) + bucket).label("key")
     # By entity, so that what is asked for is looked up and not all of a width read through.
     kept = [table.hours == width, table.entity_id.in_(of_family), within]
     if len(starts) == len(edges_ms) - 1:  # each is a bucket of its own
-        return select(table.entity_id, bucket.label("bucket"), *figures).where(*kept)
+        return select(key, *figures).where(*kept)
     sums = [
         func.max(one) if name == "energy_source" else func.sum(one) for name, one in zip(names, figures, strict=True)
     ]
-    return select(table.entity_id, bucket.label("bucket"), *sums).where(*kept).group_by(table.entity_id, bucket)
+    return select(key, *sums).where(*kept).group_by(key)
 
 
 def probes(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:

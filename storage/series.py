@@ -10,7 +10,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from functools import partial
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -243,14 +244,15 @@ def plain_rows(
     connection: Connection, statement: Select[Any], parameters: Mapping[str, object] | None = None
 ) -> Floats:
     """Rows of numbers as the driver has them, one after the other (NULL: NaN); half the time would go into others."""
-    return np.array(_fetched(connection, statement, parameters), dtype="float64")
+    return np.fromiter(chain.from_iterable(_fetched(connection, statement, parameters)), dtype="float64")
 
 
 def _fetched(
     connection: Connection, statement: Select[Any], parameters: Mapping[str, object] | None = None
-) -> Sequence[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
+    """Few rows at a time, so that what the driver makes of them is gone before it leaves the processor's cache."""
     cursor = connection.execute(statement, parameters).cursor
-    return [] if cursor is None else cursor.fetchall()
+    return chain.from_iterable(() if cursor is None else iter(partial(cursor.fetchmany, 1_000), []))
 
 
 def _by_entity(matrix: Floats) -> Iterator[list[Floats]]:
