@@ -14,17 +14,16 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analytics.formulas.energy import ENOUGH_COVERAGE, LEAST_COVERAGE
 from analytics.formulas.local_time import MS_PER_HOUR
-from analytics.holders import IDLE_ID, held_stretches, share_out
+from analytics.holders import IDLE_ID, Floats, Integers, held_stretches, rows_at, share_out
 from analytics.presence import stretches_there
 from analytics.serving import are_gateways
 from storage import queries
 from storage.engine import Store
 
-__all__ = ["IDLE_ID", "STATE_SECONDS", "DeviceHours", "device_hours", "device_stretches", "whole_hours"]
+__all__ = ["IDLE_ID", "STATE_SECONDS", "DeviceHours", "device_hours", "device_stretches", "rows_at", "whole_hours"]
 
 STATE_SECONDS = ("active_seconds", "parked_seconds", "free_seconds")
 _READ = ("energy_joules", "energy_seconds", "active_joules", "observed_seconds", *STATE_SECONDS)
@@ -62,21 +61,6 @@ class DeviceHours:
     def end_ms(self) -> int:
         """The end of the last."""
         return self.edges_ms[-1]
-
-
-def rows_at(frame: pd.DataFrame, device_id: pd.Series[int], hour_ms: pd.Series[int]) -> NDArray[np.int64]:
-    """Positions of devices' hours in a frame with these two columns; -1: not there."""
-    there, asked = (_keys(frame["device_id"], frame["hour_ms"]), _keys(device_id, hour_ms))
-    if not len(there):
-        return np.full(len(asked), -1)
-    order = np.argsort(there, kind="stable")
-    at = order[np.minimum(np.searchsorted(there, asked, sorter=order), len(there) - 1)]
-    return np.where(there[at] == asked, at, -1)
-
-
-def _keys(device_id: pd.Series[int], hour_ms: pd.Series[int]) -> NDArray[np.int64]:
-    """One number for each device and hour."""
-    return np.asarray(device_id.to_numpy("int64") << 32 | hour_ms.to_numpy("int64") // MS_PER_HOUR)
 
 
 def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -128,7 +112,8 @@ def device_stretches(
     cut = range(start_ms, end_ms + 1, MS_PER_HOUR) if by_state and _has_packages(engine, start_ms, end_ms) else edges_ms
     read = _read(engine, None, devices, entities, until_ms, cut)
     held = held_stretches(joined, entities, devices, cut)
-    mixed = read[_is_mixed(read, entities)]
+    several = read[read["width_hours"] > 1]
+    mixed = several[_is_mixed(several, entities)]
     if len(mixed):
         ids = mixed["device_id"].unique().tolist()
         cut = _cut_into_hours(edges_ms, set(mixed["hour_ms"]))
@@ -185,39 +170,44 @@ def _read(
     """A row for every stretch in which a device existed, with what its accounts and its host's say of it.
 
     Returns:
-        device_id, hour_ms, there_ratio, width_hours, host, ``_READ`` and package_joules.
+        device_id, hour_ms, there_ratio, width_hours, ``_READ`` and package_joules.
     """
-    found = stretches_there(entities, devices.index.tolist(), until_ms, edges_ms)
+    there = stretches_there(entities, devices.index.tolist(), until_ms, edges_ms)
+    device_id, hour_ms = there["entity_id"], there["start_ms"]
     edges = np.asarray(edges_ms, dtype="int64")
-    widths = np.diff(edges) // MS_PER_HOUR
-    there = pd.DataFrame(
-        {
-            "device_id": found["entity_id"],
-            "hour_ms": found["start_ms"],
-            "there_ratio": found["there_ms"] / MS_PER_HOUR,
-            "width_hours": widths[np.searchsorted(edges, found["start_ms"])],
-            "host": devices["host"].loc[found["entity_id"]].to_numpy(),
-        }
-    )
+    stretch = np.searchsorted(edges, hour_ms)
     cards = _accounts(engine, "accelerator", ids, edges_ms, _READ).rename(columns={"entity_id": "device_id"})
-    found = there.merge(cards, "left", ["device_id", "hour_ms"])
-    packages = _packages(_accounts(engine, "cpu", None, edges_ms, ("energy_joules",)), entities)
-    return found.merge(packages, "left", ["host", "hour_ms"])
+    at = rows_at(cards, device_id, hour_ms)
+    hosts = pd.Index(devices["host"].unique())
+    packages = _packages(_accounts(engine, "cpu", None, edges_ms, ("energy_joules",)), entities, hosts, edges)
+    host = hosts.get_indexer(pd.Index(devices["host"]))[devices.index.get_indexer(pd.Index(device_id))]
+    columns = {
+        "device_id": device_id.to_numpy(),
+        "hour_ms": hour_ms.to_numpy(),
+        "there_ratio": there["there_ms"].to_numpy() / MS_PER_HOUR,
+        "width_hours": (np.diff(edges) // MS_PER_HOUR)[stretch],
+        **{name: np.append(cards[name].to_numpy(), np.nan)[at] for name in _READ},  # the last stands for no account
+        "package_joules": packages[host, stretch],
+    }
+    return pd.DataFrame(columns, copy=False)
 
 
 def _accounts(
     engine: Store, family: str, ids: Sequence[int] | None, edges_ms: Sequence[int], columns: Sequence[str]
 ) -> pd.DataFrame:
     """entity_id, hour_ms and the columns."""
-    found = queries.accounts(engine, family, ids, edges_ms, columns)
-    return found[["entity_id", *columns]].assign(hour_ms=queries.epoch_ms(found["bucket_at"]))
+    sums = queries.account_sums(engine, family, ids, edges_ms, columns)
+    hour_ms = np.asarray(edges_ms, dtype="int64")[sums.buckets]
+    return pd.DataFrame({"entity_id": sums.entity_ids, "hour_ms": hour_ms, **sums.figures}, copy=False)
 
 
-def _packages(cpu: pd.DataFrame, entities: pd.DataFrame) -> pd.DataFrame:
-    """Energy of all CPU packages of a host by stretch; known where that of each socket is."""
-    hosts = entities.loc[cpu["entity_id"], "host"].to_numpy()
-    sums = cpu.groupby([hosts, "hour_ms"])["energy_joules"].sum(skipna=False)
-    return sums.rename("package_joules").rename_axis(["host", "hour_ms"]).reset_index()
+def _packages(cpu: pd.DataFrame, entities: pd.DataFrame, hosts: pd.Index[str], edges_ms: Integers) -> Floats:
+    """Energy of all CPU packages, a row per host and a column per stretch; known where that of each socket is."""
+    size = (len(hosts), len(edges_ms) - 1)
+    host = hosts.get_indexer(pd.Index(entities["host"]))[entities.index.get_indexer(pd.Index(cpu["entity_id"]))]
+    place = (host * size[1] + np.searchsorted(edges_ms, cpu["hour_ms"]))[host >= 0]
+    sums = np.bincount(place, cpu["energy_joules"].to_numpy()[host >= 0], size[0] * size[1])
+    return np.where(np.bincount(place, minlength=len(sums)) > 0, sums, np.nan).reshape(size)
 
 
 def _is_mixed(read: pd.DataFrame, entities: pd.DataFrame) -> pd.Series[bool]:
@@ -230,31 +220,42 @@ def _is_mixed(read: pd.DataFrame, entities: pd.DataFrame) -> pd.Series[bool]:
     sliced = entities["parent_key"].dropna()
     in_slices = entities.index[entities["key"].isin(sliced)]
     mixed |= read["device_id"].isin(in_slices)
-    return mixed & (read["width_hours"] > 1)
+    return mixed
 
 
-def _with_energy(found: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
+def _with_energy(read: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     """Energy per device and hour: as observed; over gaps within an hour that was mostly observed, at its mean power."""
-    is_card = (devices["family"] == "accelerator").loc[found["device_id"]].to_numpy()
-    seconds = found["there_ratio"] * _SECONDS
-    covered = (found["energy_seconds"].fillna(0.0) / seconds).clip(upper=1.0)
+    said = {name: read[name].to_numpy() for name in read.columns}
+    device = devices.index.get_indexer(pd.Index(read["device_id"]))
+    is_card = (devices["family"] == "accelerator").to_numpy()[device]
+    seconds, observed, active_seconds = said["there_ratio"] * _SECONDS, said["observed_seconds"], said["active_seconds"]
+    covered = np.minimum(_or_zero(said["energy_seconds"]) / seconds, 1.0)
     filled = (covered >= LEAST_COVERAGE) & (covered < ENOUGH_COVERAGE)
-    factor = np.where(filled, 1 / covered.where(filled, 1.0), 1.0)
-    part = found["package_joules"] / devices.loc[found["device_id"], "host_parts"].to_numpy()
-    card = found["energy_joules"] * factor
+    factor = 1 / np.where(filled, covered, 1.0)
+    part = said["package_joules"] / devices["host_parts"].to_numpy()[device]
+    card = said["energy_joules"] * factor
     # What the counter of the host adds is taken for the device's as it worked; unknown packages add nothing.
-    busy = (found["active_seconds"].fillna(0.0) / found["observed_seconds"]).clip(upper=1.0).fillna(0.0)
-    active = found["active_joules"].fillna(0.0) * factor + part.fillna(0.0) * busy
-    total = np.where(is_card, card + part.fillna(0.0), part)
-    found["energy_joules"] = total
-    found["active_joules"] = np.where(is_card, active.where(card.notna()), part)
-    found["idle_joules"] = found["energy_joules"] - found["active_joules"]
-    found["covered_ratio"] = np.where(is_card, covered, np.where(part.notna(), 1.0, 0.0))
-    found["is_filled"] = filled & is_card
-    found["active_ratio"] = (
-        (found["active_seconds"].fillna(0.0) / seconds).clip(upper=1.0).where(found["observed_seconds"] > 0)
-    )
-    return found.drop(columns=["width_hours", "host", "energy_seconds", "observed_seconds", "package_joules"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        busy = _or_zero(np.minimum(_or_zero(active_seconds) / observed, 1.0))
+    active = _or_zero(said["active_joules"]) * factor + _or_zero(part) * busy
+    total = np.where(is_card, card + _or_zero(part), part)
+    active = np.where(is_card, np.where(np.isnan(card), np.nan, active), part)
+    columns = {
+        **{name: said[name] for name in ("device_id", "hour_ms", "there_ratio")},
+        "energy_joules": total,
+        "active_joules": active,
+        **{name: said[name] for name in STATE_SECONDS},
+        "idle_joules": total - active,
+        "covered_ratio": np.where(is_card, covered, ~np.isnan(part)),
+        "is_filled": filled & is_card,
+        "active_ratio": np.where(observed > 0, np.minimum(_or_zero(active_seconds) / seconds, 1.0), np.nan),
+    }
+    return pd.DataFrame(columns, copy=False)
+
+
+def _or_zero(amounts: Floats) -> Floats:
+    """The same, where nothing is known nothing."""
+    return np.where(np.isnan(amounts), 0.0, amounts)
 
 
 def _work(engine: Store, edges_ms: Sequence[int]) -> pd.DataFrame:

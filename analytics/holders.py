@@ -18,6 +18,9 @@ IDLE_ID = -1
 _HOUR = ["device_id", "hour_ms"]
 _NOTHING = 1e-9  # of an hour: what rounding leaves
 
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
 
 def held_stretches(
     joined: pd.DataFrame, entities: pd.DataFrame, devices: pd.DataFrame, edges_ms: Sequence[int]
@@ -61,6 +64,21 @@ def held_stretches(
     )
 
 
+def rows_at(frame: pd.DataFrame, device_id: pd.Series[int], hour_ms: pd.Series[int]) -> Integers:
+    """Positions of devices' hours in a frame with these two columns; -1: not there."""
+    there, asked = (_keys(frame["device_id"], frame["hour_ms"]), _keys(device_id, hour_ms))
+    if not len(there):
+        return np.full(len(asked), -1)
+    order = np.argsort(there, kind="stable")
+    at = order[np.minimum(np.searchsorted(there, asked, sorter=order), len(there) - 1)]
+    return np.where(there[at] == asked, at, -1)
+
+
+def _keys(device_id: pd.Series[int], hour_ms: pd.Series[int]) -> Integers:
+    """One number for each device and hour."""
+    return np.asarray(device_id.to_numpy("int64") << 32 | hour_ms.to_numpy("int64") // MS_PER_HOUR)
+
+
 def share_out(
     hours: pd.DataFrame, held: pd.DataFrame, work: pd.DataFrame, edges_ms: Sequence[int], output_weight_ratio: float
 ) -> pd.DataFrame:
@@ -73,37 +91,32 @@ def share_out(
         edges_ms: ascending, whole UTC hours (Unix ms).
         output_weight_ratio: what an output token weighs against one of input.
     """
-    held = held.merge(hours[["device_id", "hour_ms", "there_ratio"]], on=["device_id", "hour_ms"])
-    uncached = (work["prompt_tokens"].fillna(0.0) - work["cached_prompt_tokens"].fillna(0.0)).clip(lower=0.0)
-    weight = uncached + output_weight_ratio * work["generation_tokens"].fillna(0.0)  # cost.weighted_tokens
-    stretch = np.searchsorted(edges_ms, held["hour_ms"], side="right") - 1
-    weights = work[["deployment_id"]].assign(stretch=np.searchsorted(edges_ms, work["hour_ms"]), weight=weight)
-    held = held.assign(stretch=stretch).merge(weights, "left", ["deployment_id", "stretch"])
-    held["share"] = _parts(held) / held["there_ratio"].to_numpy() / MS_PER_HOUR
-    owned = held.groupby(["device_id", "hour_ms", "deployment_id"])["share"].sum().reset_index()
-    total = owned.groupby(["device_id", "hour_ms"])["share"].transform("sum")
-    owned["share"] = owned["share"] / total.clip(lower=1.0)  # it may have been held before its first sign of life
-    free = hours[["device_id", "hour_ms"]].merge(
-        owned.groupby(["device_id", "hour_ms"])["share"].sum().reset_index(), "left", ["device_id", "hour_ms"]
-    )
-    free["share"] = 1.0 - free["share"].fillna(0.0)
-    free["deployment_id"] = IDLE_ID
-    return pd.concat([owned, free[free["share"] > _NOTHING]], ignore_index=True)
+    at = rows_at(hours, held["device_id"], held["hour_ms"])
+    held, at = held[at >= 0], at[at >= 0]
+    share = _parts(held, at, work, edges_ms, output_weight_ratio) / hours["there_ratio"].to_numpy()[at] / MS_PER_HOUR
+    keys, holder = _keys(held["device_id"], held["hour_ms"]), held["deployment_id"].to_numpy()
+    order = np.lexsort((holder, keys))
+    keys, holder, at = keys[order], holder[order], at[order]
+    first = np.flatnonzero((np.diff(keys, prepend=-1) != 0) | (np.diff(holder, prepend=-1) != 0))
+    holder, at, share = holder[first], at[first], np.add.reduceat(share[order], first)
+    share /= np.maximum(np.bincount(at, share, len(hours)), 1.0)[at]  # held before its first sign of life, it may be
+    free = 1.0 - np.bincount(at, share, len(hours))
+    unheld = np.flatnonzero(free > _NOTHING)
+    rows = np.concatenate((at, unheld))
+    columns = {
+        **{name: hours[name].to_numpy()[rows] for name in _HOUR},
+        "deployment_id": np.concatenate((holder, np.full(len(unheld), IDLE_ID))),
+        "share": np.concatenate((share, free[unheld])),
+    }
+    return pd.DataFrame(columns, copy=False)
 
 
-def _at_once(held: pd.DataFrame) -> pd.DataFrame:
-    """The rows of hours in which several held a whole device at the same time; where one follows another, none do."""
-    several = held[held.duplicated(_HOUR, keep=False) & (held["part"] == 1.0)].sort_values([*_HOUR, "begin_ms"])
-    hours = [several[name] for name in _HOUR]
-    until = several.groupby(_HOUR)["end_ms"].cummax().groupby(hours).shift()
-    found: pd.DataFrame = several[(several["begin_ms"] < until).groupby(hours).transform("any")]
-    return found
-
-
-def _parts(held: pd.DataFrame) -> NDArray[np.float64]:
+def _parts(
+    held: pd.DataFrame, at: Integers, work: pd.DataFrame, edges_ms: Sequence[int], output_weight_ratio: float
+) -> Floats:
     """Time (ms) of a device's hour that each row answers for; rows that overlap share by weight, else alike."""
     parts = ((held["end_ms"] - held["begin_ms"]) * held["part"]).to_numpy(dtype="float64", copy=True)
-    for _, rows in _at_once(held).groupby(_HOUR):
+    for _, rows in _weighed(_at_once(held, at), work, edges_ms, output_weight_ratio).groupby(_HOUR):
         begin, end = rows["begin_ms"].to_numpy(), rows["end_ms"].to_numpy()
         weight = rows["weight"].fillna(0.0).to_numpy()
         answers = np.zeros(len(rows))
@@ -112,5 +125,31 @@ def _parts(held: pd.DataFrame) -> NDArray[np.float64]:
             there = (begin <= cut) & (end >= after)
             if there.any():
                 answers[there] += (after - cut) * np.asarray(shares(weight[there].tolist()))
-        parts[held.index.get_indexer(rows.index)] = answers
+        parts[rows["position"]] = answers
     return parts
+
+
+def _at_once(held: pd.DataFrame, at: Integers) -> pd.DataFrame:
+    """The rows of hours in which several held a whole device at the same time; where one follows another, none do.
+
+    ``position`` says which rows they are.
+    """
+    is_whole = (held["part"] == 1.0).to_numpy()
+    several = np.flatnonzero((np.bincount(at)[at] > 1) & is_whole)
+    rows = held.iloc[several].assign(position=several).sort_values([*_HOUR, "begin_ms"])
+    hours = [rows[name] for name in _HOUR]
+    until = rows.groupby(_HOUR)["end_ms"].cummax().groupby(hours).shift()
+    found: pd.DataFrame = rows[(rows["begin_ms"] < until).groupby(hours).transform("any")]
+    return found
+
+
+def _weighed(
+    held: pd.DataFrame, work: pd.DataFrame, edges_ms: Sequence[int], output_weight_ratio: float
+) -> pd.DataFrame:
+    """The same rows with the weight of what each deployment did in the stretch; NaN where nothing is known of it."""
+    work = work[work["deployment_id"].isin(held["deployment_id"])]
+    uncached = (work["prompt_tokens"].fillna(0.0) - work["cached_prompt_tokens"].fillna(0.0)).clip(lower=0.0)
+    weight = uncached + output_weight_ratio * work["generation_tokens"].fillna(0.0)  # cost.weighted_tokens
+    weights = work[["deployment_id"]].assign(stretch=np.searchsorted(edges_ms, work["hour_ms"]), weight=weight)
+    stretch = np.searchsorted(edges_ms, held["hour_ms"], side="right") - 1
+    return held.assign(stretch=stretch).merge(weights, "left", ["deployment_id", "stretch"])

@@ -8,7 +8,7 @@ over the energy of that month, and so a part of the price of electricity.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -33,6 +33,17 @@ from storage.engine import Store
 LINES = ("hardware_usd", "electricity_active_usd", "electricity_idle_usd", "overhead_usd")
 ENERGIES = ("active_kwh", "idle_kwh")
 NO_PRICE, NO_TARIFF, NO_ENERGY = _("no hardware price"), _("no electricity price"), _("no energy reading")
+
+_SAID = (
+    "device_id",
+    "hour_ms",
+    "there_ratio",
+    "covered_ratio",
+    "energy_joules",
+    "active_joules",
+    "idle_joules",
+    "is_filled",
+)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -146,13 +157,8 @@ def _read(engine: Store, settings: Settings, of: DeviceHours) -> Ledger:
 def ledger(of: DeviceHours, settings: Settings, peaks: Peaks) -> Ledger:
     """Put the prices of the settings on what devices did; ``peaks`` are ``demand.monthly_peaks`` of the window."""
     hours = of.hours
-    hour_ms = hours["hour_ms"].to_numpy()
+    said = {name: hours[name].to_numpy() for name in _SAID}
     edges = [of.start_ms, *prices.price_cuts(settings, of.start_ms, of.end_ms), of.end_ms]
-    stretch = np.searchsorted(edges, hour_ms, side="right") - 1
-    per_hour, pue, tariff, demand = (np.full(len(hours), np.nan) for _ in range(4))
-    on_top, estimated = np.ones(len(hours), "bool"), np.zeros(len(hours), "bool")
-    reasons = np.full(len(hours), "", dtype=object)
-    sources: dict[Text, None] = {}
     kinds, kind_of = _kinds(of.devices)
     sites = [prices.site_of(settings, str(kind["host"])) for kind in kinds]
     electricity = {
@@ -160,30 +166,49 @@ def ledger(of: DeviceHours, settings: Settings, peaks: Peaks) -> Ledger:
         for site in dict.fromkeys(sites)
         for number, span in enumerate(pairwise(edges))
     }
-    stretches: Any = hours.groupby([kind_of.loc[hours["device_id"]].to_numpy(), stretch]).indices
-    for (kind, number), these in stretches.items():
-        power = electricity[sites[kind].key, number]
-        priced = _price(settings, kinds[kind], edges[number], power)
-        per_hour[these], on_top[these] = priced.usd_per_hour, priced.electricity_on_top
-        reasons[these], estimated[these] = priced.reason, priced.is_estimated
-        pue[these] = sites[kind].place.pue_ratio or 1.0
-        sources |= dict.fromkeys(priced.sources)
-        at = (hour_ms[these] - power.begin_ms) // MS_PER_HOUR
-        tariff[these], demand[these] = power.usd_per_kwh[at], power.demand_usd_per_kwh[at]
-    kwh = {name: hours[f"{name}_joules"].to_numpy() / JOULES_PER_KWH * pue for name in ("active", "idle")}
-    rows = hours[["device_id", "hour_ms", "there_ratio", "covered_ratio"]].assign(
+    # Rows of one kind from one change of prices to the next are priced at once.
+    of_kind = kind_of.to_numpy()[kind_of.index.get_indexer(pd.Index(hours["device_id"]))]
+    pair = of_kind * len(edges) + np.searchsorted(edges, said["hour_ms"], side="right") - 1
+    is_there = np.bincount(pair) > 0
+    which = (np.cumsum(is_there) - 1)[pair]
+    those = [divmod(one, len(edges)) for one in np.flatnonzero(is_there).tolist()]
+    powers = [electricity[sites[kind].key, stretch] for kind, stretch in those]
+    priced = [
+        _price(settings, kinds[kind], edges[stretch], power)
+        for (kind, stretch), power in zip(those, powers, strict=True)
+    ]
+    sources = dict.fromkeys(source for one in priced for source in one.sources)
+    per_hour = np.array([one.usd_per_hour for one in priced], "float64")[which]
+    pue = np.array([sites[kind].place.pue_ratio or 1.0 for kind, _ in those], "float64")[which]
+    on_top = np.array([one.electricity_on_top for one in priced], "bool")[which]
+    is_estimated = np.array([one.is_estimated for one in priced], "bool")[which]
+    reasons = np.array([one.reason for one in priced], dtype=object)[which]
+    tariff, demand = _by_hour(powers, which, said["hour_ms"])
+    kwh = {name: said[f"{name}_joules"] / JOULES_PER_KWH * pue for name in ("active", "idle")}
+    columns = {
+        **{name: said[name] for name in ("device_id", "hour_ms", "there_ratio", "covered_ratio")},
         **{f"{name}_kwh": used for name, used in kwh.items()},
-        demand_usd_per_kwh=demand,
-        hardware_usd=per_hour * hours["there_ratio"].to_numpy(),
+        "demand_usd_per_kwh": demand,
+        "hardware_usd": per_hour * said["there_ratio"],
         **{f"electricity_{name}_usd": np.where(on_top, used * (tariff + demand), 0.0) for name, used in kwh.items()},
-        reason=_reasons(reasons, on_top, tariff, hours),
-        is_estimated=estimated | hours["is_filled"].to_numpy() | (on_top & (demand > 0)),
-    )
+        "reason": pd.Series(_reasons(reasons, on_top, tariff, said["energy_joules"]), hours.index, dtype=object),
+        "is_estimated": is_estimated | said["is_filled"] | (on_top & (demand > 0)),
+    }
+    rows = pd.DataFrame(columns, hours.index, copy=False)
     rows["overhead_usd"] = _shared_out(rows, of, settings) if settings.cost.overhead else 0.0
     for number in range(len(settings.cost.overhead)):
         sources[text(_("settings: {key}"), key=f"cost.overhead.{number}")] = None
     names = np.array([site.place.name for site in sites], dtype=object)
     return Ledger(of, rows, of.devices.assign(site=names[kind_of.loc[of.devices.index]]), peaks, tuple(sources))
+
+
+def _by_hour(powers: Sequence[_Electricity], which: Integers, hour_ms: Integers) -> Iterator[Floats]:
+    """Price of electricity and demand charge of hours (USD/kWh), each by the one of some that it is told to have."""
+    begins = np.cumsum([0, *(len(power.usd_per_kwh) for power in powers)])[:-1]
+    first = begins - np.array([power.begin_ms // MS_PER_HOUR for power in powers], "int64")
+    at = first[which] + hour_ms // MS_PER_HOUR
+    for name in ("usd_per_kwh", "demand_usd_per_kwh"):
+        yield np.concatenate([np.empty(0), *(getattr(power, name) for power in powers)])[at]
 
 
 def _kinds(devices: pd.DataFrame) -> tuple[list[dict[Hashable, Any]], pd.Series[int]]:
@@ -243,12 +268,12 @@ def _usd_per_kwh(tariff: Tariff, begin_ms: int, hours: int) -> Floats:
 
 
 def _reasons(
-    reasons: NDArray[np.object_], on_top: NDArray[np.bool_], tariff: Floats, hours: pd.DataFrame
+    reasons: NDArray[np.object_], on_top: NDArray[np.bool_], tariff: Floats, joules: Floats
 ) -> NDArray[np.object_]:
     """Why a line is unknown: what the price book lacks first, then what the driver does."""
-    unread = hours["energy_joules"].isna().to_numpy()
-    for missing, reason in ((on_top & np.isnan(tariff), NO_TARIFF), (on_top & unread, NO_ENERGY)):
-        reasons = np.where(missing & (reasons == ""), reason, reasons)
+    for missing, reason in ((np.isnan(tariff), NO_TARIFF), (np.isnan(joules), NO_ENERGY)):
+        lacking = np.flatnonzero(on_top & missing)
+        reasons[lacking] = np.where(reasons[lacking] == "", reason, reasons[lacking])
     return reasons
 
 
@@ -271,18 +296,19 @@ def _shared_out(rows: pd.DataFrame, of: DeviceHours, settings: Settings) -> Floa
 
     An hour in which no device was there has nobody to carry it and is in no bill.
     """
-    direct = rows["hardware_usd"] + rows["electricity_active_usd"].fillna(0) + rows["electricity_idle_usd"].fillna(0)
+    there, stretches = rows["there_ratio"].to_numpy(), len(of.edges_ms) - 1
+    active, idle = (rows[name].fillna(0.0).to_numpy() for name in ("electricity_active_usd", "electricity_idle_usd"))
+    direct = rows["hardware_usd"].to_numpy() + active + idle
     by = np.searchsorted(of.edges_ms, rows["hour_ms"], side="right") - 1
-    is_known = direct.notna().groupby(by).transform("all") & (direct.groupby(by).transform("sum") > 0)
-    weight = direct.where(is_known, rows["there_ratio"])
+    weight = np.where((np.bincount(by, direct, stretches) > 0)[by], direct, there)
     begins = (rows["hour_ms"].to_numpy() - of.start_ms) // MS_PER_HOUR
-    ends = begins + np.ceil(rows["there_ratio"].to_numpy()).astype("int64")
+    ends = begins + np.ceil(there).astype("int64")
     by_hour = _overhead(settings, of.start_ms, of.end_ms)
     come = np.bincount(begins, minlength=len(by_hour) + 1) - np.bincount(ends, minlength=len(by_hour) + 1)
     carried = np.where(np.cumsum(come)[:-1] > 0, by_hour, 0.0)
     first_hours = (np.array(of.edges_ms[:-1], "int64") - of.start_ms) // MS_PER_HOUR
     by_stretch = np.add.reduceat(carried, first_hours)
-    return np.asarray(weight / weight.groupby(by).transform("sum") * by_stretch[by])
+    return np.asarray(weight / np.bincount(by, weight, stretches)[by] * by_stretch[by])
 
 
 def bill(of: Ledger) -> Bill:
