@@ -100,7 +100,8 @@ def deployment_costs(engine: Store, settings: Settings, start_ms: int, end_ms: i
     hours = priced_hours(start_ms, end_ms, max(queries.accounted_until(engine).values(), default=0))
     if hours is None:
         return by_samples(engine, settings, start_ms, end_ms)
-    return costs_of_hours.deployment_costs(engine, settings, hourly_ledger(engine, settings, *hours))
+    of = hourly_ledger(engine, settings, *hours, with_states=False)
+    return costs_of_hours.deployment_costs(engine, settings, of)
 
 
 def priced_hours(start_ms: int, end_ms: int, accounted_ms: int) -> Span | None:

@@ -32,12 +32,12 @@ from analytics.cost_figures import (
     joined_by,
     usd_per_kwh,
 )
-from analytics.device_hours import IDLE_ID, rows_at
+from analytics.device_hours import IDLE_ID
 from analytics.formulas import cost as formulas
 from analytics.formulas.energy import LEAST_COVERAGE, Quality, joules_per_token, worst
 from analytics.formulas.local_time import MS_PER_HOUR, Span
 from analytics.formulas.unknown import per
-from analytics.ledger import ENERGIES, LINES, Bill, Ledger, deployment_bills
+from analytics.ledger import ENERGIES, LINES, Bill, Ledger, deployment_bills, never_read
 from analytics.ledger import NO_ENERGY as UNREAD
 from analytics.ledger import NO_PRICE as UNPRICED
 from analytics.ledger import NO_TARIFF as UNTARIFFED
@@ -109,22 +109,20 @@ def held_parts(of: Ledger) -> pd.DataFrame:
         energy_joules, each the holder's part; total_usd; active_ratio of the device. Energy that was not seen of a
         device that is otherwise read counts as none, as in the bill; NaN: unknown.
     """
-    shares = of.of.shares
-    at = rows_at(of.rows, shares["device_id"], shares["hour_ms"])
-    shares, at = shares[at >= 0], at[at >= 0]
-    share, rows, hours = shares["share"].to_numpy(), of.rows.take(at), of.of.hours.take(at)
-    unread = hours["energy_joules"].isna().to_numpy()
-    holder, holders = pd.factorize(shares["deployment_id"].to_numpy() * (1 << 32) + shares["device_id"].to_numpy())
-    never = unread & (np.bincount(holder, ~unread, len(holders)) == 0)[holder]
+    shares, rows = of.of.shares, of.rows
+    share, at = shares["share"].to_numpy(), shares["row"].to_numpy()
     columns = {name: shares[name].to_numpy() for name in ("deployment_id", "device_id", "hour_ms")}
-    columns["hours"] = share * rows["there_ratio"].to_numpy()
+    columns["hours"] = share * rows["there_ratio"].to_numpy()[at]
+    joules = of.of.hours["energy_joules"].to_numpy()[at]
+    unread = np.isnan(joules)
+    unseen = unread & ~never_read(unread, columns["deployment_id"] * (1 << 32) + columns["device_id"])
     for name in _AMOUNTS:
-        amounts = (hours if name == "energy_joules" else rows)[name].to_numpy()
+        amounts = joules if name == "energy_joules" else rows[name].to_numpy()[at]
         if name not in ("hardware_usd", "overhead_usd"):
-            amounts = np.where(unread & ~never, 0.0, amounts)
+            amounts = np.where(unseen, 0.0, amounts)
         columns[name] = amounts * share
     columns["total_usd"] = np.sum([columns[line] for line in LINES], axis=0)
-    columns["active_ratio"] = hours["active_ratio"].to_numpy()
+    columns["active_ratio"] = of.of.hours["active_ratio"].to_numpy()[at]
     return pd.DataFrame(columns, copy=False)
 
 
@@ -200,9 +198,12 @@ def _read(engine: Store, parts: pd.DataFrame, of: Ledger) -> _Read:
     )
     born_ms = queries.epoch_ms(entities["first_seen_at"])
     newer = entities.index[(entities["family"] == "deployment") & (born_ms >= end_ms)]
-    shown = {*deployments["entity_id"], *parts["deployment_id"], *newer} - set(entities.index[are_gateways(entities)])
+    shown = {*deployments["entity_id"], *parts["deployment_id"].unique(), *newer} - set(
+        entities.index[are_gateways(entities)]
+    )
     hosts = entities["host"].reindex(sockets["entity_id"]).to_numpy()
     whole = sockets["energy_joules"].notna().groupby(hosts).all()
+    metered = devices.dropna(subset=["energy_source"])
     held: dict[int, list[int]] = {}
     for number, device_id in parts[["deployment_id", "device_id"]].drop_duplicates().itertuples(index=False):
         held.setdefault(number, []).append(device_id)
@@ -212,14 +213,15 @@ def _read(engine: Store, parts: pd.DataFrame, of: Ledger) -> _Read:
         dict(zip(joined["deployment_id"], joined["origin"], strict=True)),
         _rows(of.devices[["name", "host", "family", "model"]]),
         held,
-        dict(devices.dropna(subset=["energy_source"]).set_index("entity_id")["energy_source"]),
+        dict(zip(metered["entity_id"].tolist(), metered["energy_source"].tolist(), strict=True)),
         frozenset(map(str, whole.index[whole.to_numpy(dtype="bool")])),
     )
 
 
 def _rows(frame: pd.DataFrame) -> dict[int, dict[Hashable, Any]]:
-    columns = [frame[name].tolist() for name in frame.columns]
-    rows = (dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True))
+    names = frame.columns.tolist()
+    columns = [frame[name].tolist() for name in names]
+    rows = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
     return dict(zip(frame.index.tolist(), rows, strict=True))
 
 

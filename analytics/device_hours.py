@@ -23,10 +23,10 @@ from analytics.serving import are_gateways
 from storage import queries
 from storage.engine import Store
 
-__all__ = ["IDLE_ID", "STATE_SECONDS", "DeviceHours", "device_hours", "device_stretches", "rows_at", "whole_hours"]
+__all__ = ["IDLE_ID", "STATE_SECONDS", "DeviceHours", "device_hours", "device_stretches", "whole_hours"]
 
 STATE_SECONDS = ("active_seconds", "parked_seconds", "free_seconds")
-_READ = ("energy_joules", "energy_seconds", "active_joules", "observed_seconds", *STATE_SECONDS)
+_READ = ("energy_joules", "energy_seconds", "active_joules", "observed_seconds", "active_seconds")
 _SECONDS = MS_PER_HOUR / 1000
 
 
@@ -40,9 +40,9 @@ class DeviceHours:
         stretch has), covered_ratio (of that time, by energy readings; 0 where there are none), active_ratio (of that
         time, in which it worked; NaN: not seen), energy_joules, active_joules, idle_joules (NaN: unknown), with its
         part of the host's CPU packages; is_filled (some of the energy stands for a gap within the hour);
-        ``STATE_SECONDS`` as accounted.
+        ``STATE_SECONDS`` as accounted, where they are asked for.
     shares: device_id, hour_ms, deployment_id, share: parts of the time it existed that sum to 1, ``IDLE_ID`` for what
-        nobody held.
+        nobody held; row: its position in ``hours``.
     work: deployment_id, hour_ms, prompt_tokens, cached_prompt_tokens, generation_tokens, succeeded_requests.
     """
 
@@ -69,7 +69,9 @@ def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
     return first, max(end_ms // MS_PER_HOUR * MS_PER_HOUR, first)
 
 
-def device_hours(engine: Store, start_ms: int, end_ms: int, output_weight_ratio: float) -> DeviceHours:
+def device_hours(
+    engine: Store, start_ms: int, end_ms: int, output_weight_ratio: float, *, with_states: bool = True
+) -> DeviceHours:
     """Read the accounts of a window.
 
     Args:
@@ -77,9 +79,11 @@ def device_hours(engine: Store, start_ms: int, end_ms: int, output_weight_ratio:
         start_ms: a whole UTC hour.
         end_ms: another.
         output_weight_ratio: what an output token weighs against one of input, where deployments share a device.
+        with_states: whether ``STATE_SECONDS`` are read.
     """
     edges = range(start_ms, end_ms + 1, MS_PER_HOUR)
-    return device_stretches(engine, edges, queries.accounted_until(engine), output_weight_ratio)
+    until_ms = queries.accounted_until(engine)
+    return device_stretches(engine, edges, until_ms, output_weight_ratio, with_states=with_states)
 
 
 def device_stretches(
@@ -89,6 +93,7 @@ def device_stretches(
     output_weight_ratio: float,
     *,
     by_state: bool = True,
+    with_states: bool = True,
 ) -> DeviceHours:
     """Read the accounts of stretches of hours. Sums over all devices are the same as of ``device_hours``.
 
@@ -102,6 +107,7 @@ def device_stretches(
         output_weight_ratio: as there; tokens of a stretch weigh where deployments share a device in it.
         by_state: whether energy while active and while idle matter each for itself. Packages of a host are divided into
             these hour by hour, so that where there are some, stretches are cut.
+        with_states: as there.
     """
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     entities = queries.entities(engine).set_index("entity_id")
@@ -110,7 +116,8 @@ def device_stretches(
     devices = _devices(entities, joined)
     work = _work(engine, edges_ms)
     cut = range(start_ms, end_ms + 1, MS_PER_HOUR) if by_state and _has_packages(engine, start_ms, end_ms) else edges_ms
-    read = _read(engine, None, devices, entities, until_ms, cut)
+    columns = tuple(dict.fromkeys((*_READ, *STATE_SECONDS))) if with_states else _READ
+    read = _read(engine, None, devices, entities, until_ms, cut, columns)
     held = held_stretches(joined, entities, devices, cut)
     several = read[read["width_hours"] > 1]
     mixed = several[_is_mixed(several, entities)]
@@ -119,7 +126,7 @@ def device_stretches(
         cut = _cut_into_hours(edges_ms, set(mixed["hour_ms"]))
         again = devices.loc[ids]
         read, held = (frame[~frame["device_id"].isin(ids)] for frame in (read, held))
-        read = pd.concat([read, _read(engine, ids, again, entities, until_ms, cut)], ignore_index=True)
+        read = pd.concat([read, _read(engine, ids, again, entities, until_ms, cut, columns)], ignore_index=True)
         held = pd.concat([held, held_stretches(joined, entities, again, cut)], ignore_index=True)
     hours = _with_energy(read, devices)
     shares = share_out(hours, held, work, edges_ms, output_weight_ratio)
@@ -166,30 +173,31 @@ def _read(
     entities: pd.DataFrame,
     until_ms: Mapping[int, int],
     edges_ms: Sequence[int],
+    columns: Sequence[str],
 ) -> pd.DataFrame:
     """A row for every stretch in which a device existed, with what its accounts and its host's say of it.
 
     Returns:
-        device_id, hour_ms, there_ratio, width_hours, ``_READ`` and package_joules.
+        device_id, hour_ms, there_ratio, width_hours, the columns and package_joules.
     """
     there = stretches_there(entities, devices.index.tolist(), until_ms, edges_ms)
     device_id, hour_ms = there["entity_id"], there["start_ms"]
     edges = np.asarray(edges_ms, dtype="int64")
     stretch = np.searchsorted(edges, hour_ms)
-    cards = _accounts(engine, "accelerator", ids, edges_ms, _READ).rename(columns={"entity_id": "device_id"})
+    cards = _accounts(engine, "accelerator", ids, edges_ms, columns).rename(columns={"entity_id": "device_id"})
     at = rows_at(cards, device_id, hour_ms)
     hosts = pd.Index(devices["host"].unique())
     packages = _packages(_accounts(engine, "cpu", None, edges_ms, ("energy_joules",)), entities, hosts, edges)
     host = hosts.get_indexer(pd.Index(devices["host"]))[devices.index.get_indexer(pd.Index(device_id))]
-    columns = {
+    answer = {
         "device_id": device_id.to_numpy(),
         "hour_ms": hour_ms.to_numpy(),
         "there_ratio": there["there_ms"].to_numpy() / MS_PER_HOUR,
         "width_hours": (np.diff(edges) // MS_PER_HOUR)[stretch],
-        **{name: np.append(cards[name].to_numpy(), np.nan)[at] for name in _READ},  # the last stands for no account
+        **{name: np.append(cards[name].to_numpy(), np.nan)[at] for name in columns},  # the last stands for no account
         "package_joules": packages[host, stretch],
     }
-    return pd.DataFrame(columns, copy=False)
+    return pd.DataFrame(answer, copy=False)
 
 
 def _accounts(
@@ -244,7 +252,7 @@ def _with_energy(read: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
         **{name: said[name] for name in ("device_id", "hour_ms", "there_ratio")},
         "energy_joules": total,
         "active_joules": active,
-        **{name: said[name] for name in STATE_SECONDS},
+        **{name: said[name] for name in STATE_SECONDS if name in said},
         "idle_joules": total - active,
         "covered_ratio": np.where(is_card, covered, ~np.isnan(part)),
         "is_filled": filled & is_card,

@@ -107,6 +107,7 @@ def share_out(
         **{name: hours[name].to_numpy()[rows] for name in _HOUR},
         "deployment_id": np.concatenate((holder, np.full(len(unheld), IDLE_ID))),
         "share": np.concatenate((share, free[unheld])),
+        "row": rows,
     }
     return pd.DataFrame(columns, copy=False)
 

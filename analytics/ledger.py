@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analytics import prices
 from analytics.demand import Peaks, month_cuts, monthly_peaks
-from analytics.device_hours import DeviceHours, device_hours, device_stretches, rows_at
+from analytics.device_hours import DeviceHours, device_hours, device_stretches
 from analytics.formulas.commitment import HOURS_PER_MONTH
 from analytics.formulas.energy import Quality
 from analytics.formulas.local_time import MS_PER_HOUR, Span, local
@@ -45,6 +45,8 @@ _SAID = (
     "is_filled",
 )
 
+_BILLED = ("device_id", "there_ratio", "covered_ratio", *ENERGIES, *LINES, "reason", "is_estimated")
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Key = Literal["site", "host", "vendor", "model", "name"]
@@ -54,9 +56,10 @@ Key = Literal["site", "host", "vendor", "model", "name"]
 class Ledger:
     """A priced window.
 
-    rows: device_id, hour_ms, there_ratio, covered_ratio, active_kwh and idle_kwh at the meter (cooling included where
-        the site has a PUE), demand_usd_per_kwh (what a demand charge adds to the price of electricity; 0 without one),
-        the four ``LINES`` (USD; NaN: unknown), ``reason`` for an unknown one, and is_estimated.
+    rows: those of ``of.hours``, one for one: device_id, hour_ms, there_ratio, covered_ratio, active_kwh and idle_kwh at
+        the meter (cooling included where the site has a PUE), demand_usd_per_kwh (what a demand charge adds to the
+        price of electricity; 0 without one), the four ``LINES`` (USD; NaN: unknown), ``reason`` for an unknown one, and
+        is_estimated.
     devices: those of ``of`` and the site of each.
     peaks: what demand charges are made from.
     sources: where prices and energy factors are from, in the order in which they were first used.
@@ -145,9 +148,10 @@ def read_ledger(
     return _read(engine, settings, device_stretches(engine, edges_ms, accounted, weight, by_state=by_state))
 
 
-def hourly_ledger(engine: Store, settings: Settings, start_ms: int, end_ms: int) -> Ledger:
-    """The same hour by hour."""
-    return _read(engine, settings, device_hours(engine, start_ms, end_ms, settings.cost.output_weight_ratio))
+def hourly_ledger(engine: Store, settings: Settings, start_ms: int, end_ms: int, *, with_states: bool = True) -> Ledger:
+    """The same hour by hour; ``with_states`` as for ``device_hours``."""
+    weight = settings.cost.output_weight_ratio
+    return _read(engine, settings, device_hours(engine, start_ms, end_ms, weight, with_states=with_states))
 
 
 def _read(engine: Store, settings: Settings, of: DeviceHours) -> Ledger:
@@ -299,15 +303,15 @@ def _shared_out(rows: pd.DataFrame, of: DeviceHours, settings: Settings) -> Floa
     there, stretches = rows["there_ratio"].to_numpy(), len(of.edges_ms) - 1
     active, idle = (rows[name].fillna(0.0).to_numpy() for name in ("electricity_active_usd", "electricity_idle_usd"))
     direct = rows["hardware_usd"].to_numpy() + active + idle
-    by = np.searchsorted(of.edges_ms, rows["hour_ms"], side="right") - 1
-    weight = np.where((np.bincount(by, direct, stretches) > 0)[by], direct, there)
+    hours = (np.array(of.edges_ms, "int64") - of.start_ms) // MS_PER_HOUR
     begins = (rows["hour_ms"].to_numpy() - of.start_ms) // MS_PER_HOUR
+    by = np.repeat(np.arange(stretches), np.diff(hours))[begins]
+    weight = np.where((np.bincount(by, direct, stretches) > 0)[by], direct, there)
     ends = begins + np.ceil(there).astype("int64")
     by_hour = _overhead(settings, of.start_ms, of.end_ms)
     come = np.bincount(begins, minlength=len(by_hour) + 1) - np.bincount(ends, minlength=len(by_hour) + 1)
     carried = np.where(np.cumsum(come)[:-1] > 0, by_hour, 0.0)
-    first_hours = (np.array(of.edges_ms[:-1], "int64") - of.start_ms) // MS_PER_HOUR
-    by_stretch = np.add.reduceat(carried, first_hours)
+    by_stretch = np.add.reduceat(carried, hours[:-1])
     return np.asarray(weight / np.bincount(by, weight, stretches)[by] * by_stretch[by])
 
 
@@ -325,12 +329,18 @@ def bills(of: Ledger, key: Key) -> dict[str, Bill]:
 
 def deployment_bills(of: Ledger) -> dict[int, Bill]:
     """A bill for each deployment, by the hours it held devices; ``IDLE_ID`` has what nobody held."""
-    shares = of.of.shares
-    at = rows_at(of.rows, shares["device_id"], shares["hour_ms"])
-    held = shares[at >= 0]
+    held = of.of.shares
     group, numbers = pd.factorize(held["deployment_id"].to_numpy(), sort=True)
-    found = _bills(of.rows.iloc[at[at >= 0]], held["share"].to_numpy(), group, len(numbers), of.devices)
+    found = _bills(of.rows, held["share"].to_numpy(), group, len(numbers), of.devices, held["row"].to_numpy())
     return dict(zip(map(int, numbers), found, strict=True))
+
+
+def never_read(unread: NDArray[np.bool_], what: Integers) -> NDArray[np.bool_]:
+    """Which rows are of something that is unread in all of its rows."""
+    if not unread.any():
+        return unread
+    number, distinct = pd.factorize(what)
+    return np.asarray(unread & (np.bincount(number, ~unread, len(distinct)) == 0)[number])
 
 
 def claimed_bill(of: Ledger, rows: NDArray[np.integer[Any]], parts: Floats, lines: Collection[str]) -> Bill:
@@ -339,8 +349,15 @@ def claimed_bill(of: Ledger, rows: NDArray[np.integer[Any]], parts: Floats, line
     return _bills(these, parts, np.zeros(len(these), "int64"), 1, of.devices)[0]
 
 
-def _bills(rows: pd.DataFrame, part: Floats, group: Integers, groups: int, devices: pd.DataFrame) -> list[Bill]:
-    """Sum rows by their group, each counted by its part.
+def _bills(
+    rows: pd.DataFrame,
+    part: Floats,
+    group: Integers,
+    groups: int,
+    devices: pd.DataFrame,
+    at: Integers | slice = slice(None),
+) -> list[Bill]:
+    """Sum rows, or those at some positions, by their group, each counted by its part.
 
     Energy that was not seen is left out, and ``covered_ratio`` tells; of a device that was never read it is unknown.
     """
@@ -349,24 +366,24 @@ def _bills(rows: pd.DataFrame, part: Floats, group: Integers, groups: int, devic
         sums: list[float] = np.bincount(group, amounts, groups).tolist()
         return sums
 
-    unread = rows["active_kwh"].isna().to_numpy()
-    number, ids = pd.factorize(rows["device_id"].to_numpy())
-    device = group * len(ids) + number
-    never = unread & (np.bincount(device, ~unread, groups * len(ids)) == 0)[device]
+    said = {name: rows[name].to_numpy()[at] for name in _BILLED}
+    unread = np.isnan(said["active_kwh"])
+    never = never_read(unread, group << 32 | said["device_id"])
     lines: dict[str, list[float | None]] = {}
     for name in (*ENERGIES, *LINES):
-        amounts = rows[name].to_numpy()
+        amounts = said[name]
         if name not in ("hardware_usd", "overhead_usd"):
             amounts = np.where(unread & ~never, 0.0, amounts)
         lines[name] = [None if total != total else total for total in summed(part * amounts)]
-    there = part * rows["there_ratio"].to_numpy()
-    covered, whole = summed(there * rows["covered_ratio"].to_numpy()), summed(there)
-    estimated = summed(rows["is_estimated"].to_numpy(dtype="float64"))
-    reasons = rows["reason"].to_numpy()
+    there = part * said["there_ratio"]
+    covered, whole = summed(there * said["covered_ratio"]), summed(there)
+    estimated = summed(said["is_estimated"].astype("float64"))
     missing: list[set[tuple[str, str]]] = [set() for _ in range(groups)]
-    lacking = np.flatnonzero((reasons != "") & ((reasons != NO_ENERGY) | never))
-    for one, at, reason in set(zip(group[lacking].tolist(), number[lacking].tolist(), reasons[lacking], strict=True)):
-        missing[one].add((_called(devices.loc[ids[at]]), str(reason)))
+    lacking = np.flatnonzero((said["reason"] != "") & ((said["reason"] != NO_ENERGY) | never))
+    for one, device_id, reason in set(
+        zip(*(of[lacking].tolist() for of in (group, said["device_id"], said["reason"])), strict=True)
+    ):
+        missing[one].add((_called(devices.loc[device_id]), str(reason)))
     return [
         Bill(
             **{name: every[one] for name, every in lines.items()},

@@ -69,9 +69,7 @@ def hours(of: Ledger, states: pd.DataFrame, models: pd.Series[str], settings: Se
     rows["host"], rows["device_model"] = devices["host"].to_numpy(), devices["model"].to_numpy()
     rows["is_card"] = (devices["family"] == "accelerator").to_numpy()
     rows = _with_place(rows, of, settings)
-    keys = ["device_id", "hour_ms"]
-    numbered = rows[keys].assign(row=np.arange(len(rows)))
-    shares = of.of.shares[of.of.shares["deployment_id"] != IDLE_ID].merge(numbered, on=keys)
+    shares = of.of.shares[of.of.shares["deployment_id"] != IDLE_ID].reset_index(drop=True)
     cash = ledger(of.of, _without_what_is_spent(settings), of.peaks)
     return Hours(of, cash, settings, rows, shares[["row", "device_id", "deployment_id", "share"]], models)
 

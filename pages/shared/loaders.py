@@ -316,9 +316,9 @@ def accounted_until_ms() -> int:
 # Not copied on each use, since nothing changes it. Few, since a long one is large: what is made of it is kept instead.
 @st.cache_resource(ttl=WINDOW_TTL, max_entries=2, show_spinner=False)
 def _ledger(start_ms: int, end_ms: int) -> Ledger:
-    """``ledger.hourly_ledger``, by the prices in the settings."""
+    """``ledger.hourly_ledger``, by the prices in the settings, without states."""
     with st.spinner(say("Adding up the bill"), show_time=True):
-        return ledgers.hourly_ledger(open_store().engine, settings(), start_ms, end_ms)
+        return ledgers.hourly_ledger(open_store().engine, settings(), start_ms, end_ms, with_states=False)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)

@@ -376,6 +376,8 @@ def fleets(draw: st.DrawFn) -> tuple[DeviceHours, pd.DataFrame]:
         for holder in pair
     ]
     shares = pd.concat(parts).groupby(["device_id", "hour_ms", "deployment_id"])["share"].sum().reset_index()
+    rows = pd.MultiIndex.from_frame(keys[["device_id", "hour_ms"]])
+    shares["row"] = rows.get_indexer(pd.MultiIndex.from_frame(shares[["device_id", "hour_ms"]]))
     edges = range(BEGIN_MS, BEGIN_MS + HOURS * MS_PER_HOUR + 1, MS_PER_HOUR)
     return DeviceHours(tuple(edges), names, hourly, shares, pd.DataFrame()), states
 
