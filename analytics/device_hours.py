@@ -20,7 +20,7 @@ from analytics.formulas.local_time import MS_PER_HOUR
 from analytics.holders import IDLE_ID, Floats, Integers, held_stretches, rows_at, share_out
 from analytics.presence import stretches_there
 from analytics.serving import are_gateways
-from storage import queries
+from storage import account_sums, queries
 from storage.engine import Store
 
 __all__ = ["IDLE_ID", "STATE_SECONDS", "DeviceHours", "device_hours", "device_stretches", "whole_hours"]
@@ -204,7 +204,7 @@ def _accounts(
     engine: Store, family: str, ids: Sequence[int] | None, edges_ms: Sequence[int], columns: Sequence[str]
 ) -> pd.DataFrame:
     """entity_id, hour_ms and the columns."""
-    sums = queries.account_sums(engine, family, ids, edges_ms, columns)
+    sums = account_sums.read(engine, family, ids, edges_ms, columns)
     hour_ms = np.asarray(edges_ms, dtype="int64")[sums.buckets]
     return pd.DataFrame({"entity_id": sums.entity_ids, "hour_ms": hour_ms, **sums.figures}, copy=False)
 

@@ -20,7 +20,7 @@ from core.readings import (
     Reading,
 )
 from core.settings import StorageSettings
-from storage import accounts, queries, schema
+from storage import account_sums, accounts, queries, schema
 from storage.hourly_energy import energy_by_hour
 from storage.upkeep import Upkeep
 from tests.conftest import Store
@@ -304,6 +304,23 @@ def test_buckets_of_any_width_add_up_to_their_hours(store: Store, edges: list[in
             assert row[name] == pytest.approx(sum(known)) if known else pd.isna(row[name])
         assert row["off_seconds"] == pytest.approx(row["bucket_seconds"] - row["observed_seconds"], abs=1e-6)
         assert row["energy_source"] == "integrated"
+
+
+def test_sums_are_ordered_by_entity_and_bucket_and_leave_out_what_has_no_account(store: Store):
+    """A day, a third of a day and hours answer together; the newer card is first told of in the second bucket."""
+    store.write(replace(gpu(0, power_watts=100.0), key="older"))
+    store.write(*(replace(gpu(30 * 3600 + s, power_watts=50.0), key="newer") for s in range(0, 3 * 3600, 60)))
+    store.write(*(replace(gpu(s, power_watts=100.0), key="older") for s in range(60, 34 * 3600, 60)))
+    keep(store, hours=34.2)
+    keys = queries.entities(store.reader).set_index("key")["entity_id"]
+    edges_ms = [MIDNIGHT_MS + hour * HOUR_MS for hour in (0, 24, 32, 33)]
+    found = account_sums.read(store.reader, "accelerator", None, edges_ms, ("energy_joules", "observed_seconds"))
+    told = sorted([(keys["older"], 0), (keys["older"], 1), (keys["older"], 2), (keys["newer"], 1), (keys["newer"], 2)])
+    assert list(zip(found.entity_ids, found.buckets, strict=True)) == told
+    frame = queries.accounts(store.reader, "accelerator", None, edges_ms)
+    for name, figures in found.figures.items():
+        assert figures.tolist() == frame[name].tolist()
+    assert list(account_sums.read(store.reader, "cpu", None, edges_ms, ("energy_joules",)).buckets) == []
 
 
 def test_energy_of_several_is_summed_by_hour_and_not_known_where_nothing_was_read(store: Store):
