@@ -181,13 +181,13 @@ def _mean_speed(counted: Mapping[Hashable, Any]) -> Speed:
 
 def _hosted(engine: Store, entities: pd.DataFrame, settings: Settings, start_ms: int, end_ms: int) -> list[Point]:
     """Endpoints that are seen by probes alone."""
-    requests = queries.probes(engine, start_ms, end_ms)
+    requests = dict(iter(queries.probes(engine, start_ms, end_ms).groupby("entity_id")))
     prices = {probe.name: probe for probe in settings.probe}
     deployments = entities[(entities["family"] == "deployment") & ~are_gateways(entities)]
     found = []
     for probe in entities[entities["family"] == "probe"].to_dict("records"):
-        mine = requests[requests["entity_id"] == probe["entity_id"]]
-        if len(mine) and not any(asks(probe["labels"], labels) for labels in deployments["labels"]):
+        mine = requests.get(probe["entity_id"])
+        if mine is not None and not any(asks(probe["labels"], labels) for labels in deployments["labels"]):
             answered = mine[mine["outcome"] == Outcome.OK.value]
             found.append(_endpoint(probe["labels"], answered, prices.get(probe["key"])))
     return found
