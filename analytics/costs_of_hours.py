@@ -73,32 +73,46 @@ class _Read:
     with_packages: frozenset[str]
 
 
-def deployment_costs(
-    engine: Store, settings: Settings, of: Ledger, *, explained: Collection[int] | None = None
-) -> list[DeploymentCost]:
+def deployment_costs(engine: Store, settings: Settings, of: Ledger, *, explained: bool = True) -> list[DeploymentCost]:
     """Cost of every deployment that has accounts of these hours, held a device in them, or is newer; dearest first.
 
     Args:
         engine: the reader.
         settings: with prices.
         of: the bill.
-        explained: deployments of which terms are wanted; ``None``: of all.
+        explained: whether terms are wanted, which ``terms`` gives of a few.
     """
     parts = held_parts(of)
     read = _read(engine, parts, of)
     bills, joules = deployment_bills(of), _joules(parts)
-    asked = parts[parts["deployment_id"].isin(list(read.entities) if explained is None else explained)]
-    asked = asked.join(of.devices[["host", "family", "model"]], on="device_id")
-    terms = {
-        int(str(number)): tuple(_terms(rows, read, of, settings, int(str(number))))
-        for number, rows in asked.groupby("deployment_id")
-    }
+    told = _explained(parts, read, of, settings, read.entities) if explained else {}
     return dearest_first(
         [
-            _cost(number, bills.get(number), joules.get(number), read, of, terms.get(number, ()))
+            _cost(number, bills.get(number), joules.get(number), read, of, told.get(number, ()))
             for number in read.entities
         ]
     )
+
+
+def terms(
+    engine: Store, settings: Settings, of: Ledger, deployment_ids: Collection[int]
+) -> dict[int, tuple[Term, ...]]:
+    """The terms of those of some deployments that ``deployment_costs`` tells of; none where one held no device."""
+    parts = held_parts(of)
+    read = _read(engine, parts, of)
+    told = _explained(parts, read, of, settings, deployment_ids)
+    return {number: told.get(number, ()) for number in read.entities if number in deployment_ids}
+
+
+def _explained(
+    parts: pd.DataFrame, read: _Read, of: Ledger, settings: Settings, deployment_ids: Collection[int]
+) -> dict[int, tuple[Term, ...]]:
+    asked = parts[parts["deployment_id"].isin(list(deployment_ids))]
+    asked = asked.join(of.devices[["host", "family", "model"]], on="device_id")
+    return {
+        int(str(number)): tuple(_terms(rows, read, of, settings, int(str(number))))
+        for number, rows in asked.groupby("deployment_id")
+    }
 
 
 def held_parts(of: Ledger) -> pd.DataFrame:

@@ -391,15 +391,13 @@ def unjoined(start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def hourly_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
     """``costs_of_hours.deployment_costs`` of whole UTC hours, parts of the same bill as ``bill``; without terms."""
-    return costs_of_hours.deployment_costs(open_store().engine, settings(), _ledger(start_ms, end_ms), explained=())
+    return costs_of_hours.deployment_costs(open_store().engine, settings(), _ledger(start_ms, end_ms), explained=False)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)
 def hourly_terms(start_ms: int, end_ms: int, deployment_ids: tuple[int, ...]) -> dict[int, tuple[Term, ...]]:
     """The terms of some of them."""
-    of = _ledger(start_ms, end_ms)
-    costs_ = costs_of_hours.deployment_costs(open_store().engine, settings(), of, explained=deployment_ids)
-    return {cost.deployment_id: cost.terms for cost in costs_ if cost.deployment_id in deployment_ids}
+    return costs_of_hours.terms(open_store().engine, settings(), _ledger(start_ms, end_ms), deployment_ids)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)

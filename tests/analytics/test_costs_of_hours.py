@@ -181,7 +181,11 @@ def test_the_trend_is_at_each_hours_price_and_adds_up_to_the_bill(store: Store):
 
 def test_the_terms_tell_every_input(store: Store):
     two_cards_and_a_free_one(store)
-    found = costs_of_hours.deployment_costs(store.reader, PRICED, priced(store, PRICED))[0]
+    of = priced(store, PRICED)
+    found = costs_of_hours.deployment_costs(store.reader, PRICED, of)[0]
+    assert costs_of_hours.terms(store.reader, PRICED, of, [found.deployment_id]) == {found.deployment_id: found.terms}
+    without = costs_of_hours.deployment_costs(store.reader, PRICED, of, explained=False)
+    assert {cost.terms for cost in without} == {()}
     text = "\n".join(f"{term.name}: {term.value} ({term.source})" for term in found.terms)
     for part in (
         "1 x AMD Instinct MI300X on box: hours held: 2 h (joined by processes)",
