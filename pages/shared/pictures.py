@@ -18,6 +18,7 @@ from babel.numbers import get_decimal_symbol, get_group_symbol
 
 from charts.axis import window_of
 from charts.layered import Layered
+from charts.narrow import as_arrow
 from core.errors import StoreError
 from core.language import say, spoken
 from pages.shared import loaders, words
@@ -71,7 +72,8 @@ def picture(
 def plot(chart: Layered, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
     """Draw a chart alone, its numbers and weekdays in the visitor's language; ``alt`` is what it is called."""
     spec, frames = _spoken(chart, spoken().locale).apart()
-    st.vega_lite_chart(None, {**spec, "datasets": frames}, width="stretch", height=height, key=key, alt=alt)
+    data = {name: as_arrow(frame) for name, frame in frames.items()}
+    st.vega_lite_chart(None, {**spec, "datasets": data}, width="stretch", height=height, key=key, alt=alt)
 
 
 def _spoken(chart: Layered, locale: Locale) -> Layered:
