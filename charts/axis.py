@@ -184,8 +184,11 @@ def broken_at_gaps(frame: pd.DataFrame, columns: Sequence[str], series: str, spa
     if not frame.empty and int(frame.groupby(series).size().max()) > theme.MOST_POINTS:
         raise TooManyPoints(f"{columns[0]}: over {theme.MOST_POINTS} points in one series; read it in longer steps")
     known = frame.dropna(subset=[columns[0]]).sort_values([series, "bucket_at"])[["bucket_at", series, *columns]]
-    before = known.groupby(series)["bucket_at"].shift()
-    gaps = known["bucket_at"] - before > pd.Timedelta(milliseconds=span.gap_ms)
-    breaks = known[gaps].assign(bucket_at=before[gaps] + pd.Timedelta(milliseconds=1))
+    at, of = known["bucket_at"], known[series]
+    since = at.diff().where(of == of.shift())
+    gaps = since > pd.Timedelta(milliseconds=span.gap_ms)
+    if not gaps.any():
+        return known.reset_index(drop=True)
+    breaks = known[gaps].assign(bucket_at=(at - since)[gaps] + pd.Timedelta(milliseconds=1))
     breaks[list(columns)] = float("nan")
     return pd.concat([known, breaks]).sort_values([series, "bucket_at"], ignore_index=True)

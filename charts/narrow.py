@@ -18,7 +18,7 @@ def narrow(frame: pd.DataFrame) -> pd.DataFrame:
 
 def as_arrow(frame: pd.DataFrame) -> bytes:
     """A frame as an Arrow stream of its columns alone: what pandas adds of itself is often more than the data."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    table = pa.table({name: pa.array(column, from_pandas=True) for name, column in frame.items()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

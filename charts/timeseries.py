@@ -61,8 +61,9 @@ def over_time(
         lines.encode(x=span.axis(), y=y, color=series_color(drawn, lines=True)),
         _cursor(drawn, scale, span),
     ]
-    chart = _layered(layers, span, limit, scale, room=room(earlier, frame[series]))
-    return chart.properties(title=_heading(scale), height=theme.SMALL_HEIGHT) if small else chart
+    if small:
+        return _layered(layers, span, limit, scale, height=theme.SMALL_HEIGHT, title=_heading(scale))
+    return _layered(layers, span, limit, scale, height=theme.HEIGHT + room(earlier, frame[series]))
 
 
 def band(
@@ -99,7 +100,7 @@ def band(
     seen = drawn.dropna(subset=["value"])
     texts = {say(word): _texts(seen[name], scale) for name, word in _BAND_WORDS.items()}
     layers = [between, *earlier, line, cursor(seen["at"], texts, span)]
-    return _layered(layers, span, limit, scale, room=room(earlier))
+    return _layered(layers, span, limit, scale, height=theme.HEIGHT + room(earlier))
 
 
 def week_before(
@@ -163,7 +164,8 @@ def stacked(
     ``before`` has the parts a week before, as ``over_time`` takes them; their sum is drawn.
     """
     found = stack(frame, column, span, step_ms, series=series, title=title, limit=limit, before=before)
-    return _layered(found.layers, span, limit, found.scale, room=room(found.earlier, frame[series]))
+    height = theme.HEIGHT + room(found.earlier, frame[series])
+    return _layered(found.layers, span, limit, found.scale, height=height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +289,12 @@ def _texts(values: pd.Series, scale: Scale) -> list[str]:
     ]
 
 
-def _layered(layers: list[alt.Chart], span: Span, limit: float | None, scale: Scale, *, room: int = 0) -> Layered:
+def _layered(
+    layers: list[alt.Chart], span: Span, limit: float | None, scale: Scale, *, height: int, **told: alt.TitleParams
+) -> Layered:
     if limit is not None:
         at = pd.DataFrame({"limit": [limit / scale.factor]})
         layers.append(
             alt.Chart(at).mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5).encode(y=alt.Y("limit:Q"))
         )
-    return Layered(layer=[*layers, span.window()], height=theme.HEIGHT + room, padding=theme.PADDING)
+    return Layered(layer=[*layers, span.window()], height=height, padding=theme.PADDING, **told)

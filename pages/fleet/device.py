@@ -17,6 +17,7 @@ from pages.shared import loaders, things, words
 from pages.shared.figures import tiles
 from pages.shared.filters import View
 from pages.shared.frame import no_data, page
+from pages.shared.marks import Marks
 from pages.shared.marks import happened as marks_of
 from pages.shared.pictures import plot, small_print
 from pages.shared.reasons import reasons
@@ -68,8 +69,9 @@ def draw(view: View) -> None:
     wrong = findings.of_accelerators(frame, view) if accelerator else findings.silent(frame, "socket", view)
     verdict(wrong, say("All well: it reports, and does not slow itself down."), view)
     tiles(tallies.of_device(frame, view), view)
+    marks = marks_of(view, things.ids(frame))
     for topic in TOPICS[family]:
-        multiples(topic, frame, view)
+        multiples(topic, frame, view, marks)
     if accelerator:
         throttle_strip(frame, view)
     happened(frame, view)
@@ -97,12 +99,12 @@ def specification(driver_name: str) -> dict[str, str]:
     return {say("specification"): text}
 
 
-def multiples(topic: Topic, device: pd.DataFrame, view: View) -> None:
+def multiples(topic: Topic, device: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Small charts of a topic's metrics; those that stayed zero or were not seen are named instead."""
     st.markdown(f"##### {say(topic.title)}", help=say(topic.help) or None)
     seen = courses(topic, device, view)
     moved = [course for course in seen if not course.still]
-    name, marks = str(device["name"].iloc[0]), marks_of(view, things.ids(device))
+    name = str(device["name"].iloc[0])
     for start in range(0, len(moved), PER_ROW):
         for column, course in zip(st.columns(PER_ROW), moved[start : start + PER_ROW], strict=False):
             words_of_it = words_of(course.column)

@@ -27,13 +27,13 @@ _WAITING = {
 }
 
 
-def everything(view: View) -> list[Finding]:
-    """All findings of a view, in no order."""
+def everything(accelerators: pd.DataFrame, hosts: pd.DataFrame, deployments: pd.DataFrame, view: View) -> list[Finding]:
+    """All findings of a view, in no order; frames as ``things`` gives them."""
     return [
         *sources(view),
-        *of_accelerators(things.accelerators(view), view),
-        *of_hosts(things.hosts(view), view),
-        *silent(things.deployments(view), "server", view),
+        *of_accelerators(accelerators, view),
+        *of_hosts(hosts, view),
+        *silent(deployments, "server", view),
         *critical_events(view),
     ]
 

@@ -38,7 +38,7 @@ def draw(view: View) -> None:
     """Verdict, figures, heat strip, power and CPU over time, hosts and servers."""
     accelerators, sockets, hosts = things.accelerators(view), things.sockets(view), things.hosts(view)
     deployments = things.deployments(view)
-    verdict(findings.everything(view), findings.all_well(view), view)
+    verdict(findings.everything(accelerators, hosts, deployments, view), findings.all_well(view), view)
     drawn = watts.accelerator_power(accelerators, view) if len(accelerators) else watts.cpu_power(sockets, view)
     figures = [
         drawn,

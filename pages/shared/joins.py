@@ -52,13 +52,16 @@ def _joined(view: View) -> pd.DataFrame:
             "runs_on": [_target(*row) for row in zip(target["family"], target["model"], strict=True)],
             "host": target["host"].to_numpy(),
             "since_at": found["valid_from_at"].array,
-            "until": found["valid_to_at"]
-            .map(lambda at: say("now") if pd.isna(at) else words.clock(at, view.zone))
-            .to_numpy(),
+            "until": _said(found["valid_to_at"], view).to_numpy(),
             "known_by": found["origin"].map(ORIGINS).fillna(found["origin"]).to_numpy(),
             "device": target["key"].to_numpy(),
         }
     )
+
+
+def _said(until: pd.Series, view: View) -> pd.Series:
+    told = {at: words.clock(at, view.zone) for at in until.dropna().unique()}
+    return until.map(told).astype("object").fillna(say("now"))
 
 
 def _target(family: str, model: str | None) -> str:
