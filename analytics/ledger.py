@@ -327,9 +327,12 @@ def bills(of: Ledger, key: Key) -> dict[str, Bill]:
     return dict(zip(map(str, names), found, strict=True))
 
 
-def deployment_bills(of: Ledger) -> dict[int, Bill]:
-    """A bill for each deployment, by the hours it held devices; ``IDLE_ID`` has what nobody held."""
-    held = of.of.shares
+def deployment_bills(of: Ledger, rows: NDArray[np.bool_] | None = None) -> dict[int, Bill]:
+    """A bill for each deployment, by the hours it held devices; ``IDLE_ID`` has what nobody held.
+
+    ``rows`` tells which count, such as those of one site; ``None``: all.
+    """
+    held = of.of.shares if rows is None else of.of.shares[rows[of.of.shares["row"].to_numpy()]]
     group, numbers = pd.factorize(held["deployment_id"].to_numpy(), sort=True)
     found = _bills(of.rows, held["share"].to_numpy(), group, len(numbers), of.devices, held["row"].to_numpy())
     return dict(zip(map(int, numbers), found, strict=True))

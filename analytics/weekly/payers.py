@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from analytics.device_hours import IDLE_ID
 from analytics.formulas.cost import usd_per_million
@@ -44,6 +43,5 @@ def rows(engine: Store, priced: Ledger) -> Iterator[CostRow]:
     held = priced.of.shares.merge(there, on=["device_id", "hour_ms"])
     hours = (held["share"] * held["there_ratio"]).groupby([held["site"], held["deployment_id"]]).sum()
     for site in sorted(set(site_of_row)):
-        part = replace(priced, rows=priced.rows[site_of_row == site])
-        for number, one in sorted(deployment_bills(part).items()):
+        for number, one in sorted(deployment_bills(priced, site_of_row == site).items()):
             yield CostRow(str(site), number, *named[number], float(hours[site, number]), one)

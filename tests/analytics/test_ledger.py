@@ -294,6 +294,16 @@ def test_deployments_pay_for_what_they_hold_and_nobody_for_the_rest(store: Store
     assert by[IDLE_ID].hardware_usd == pytest.approx(3.0)
 
 
+def test_of_some_devices_deployments_pay_what_they_hold_there(store: Store):
+    kept(store, *card("0"), *card("1", host="other"), *served("a"), *served("b"), runs_on("a", "1"), runs_on("b", "0"))
+    whole = priced(store, settings(OWNED, usd_per_kwh=0.0))
+    of, elsewhere = ids(store), (whole.devices["host"] == "other").reindex(whole.rows["device_id"]).to_numpy()
+    assert elsewhere.tolist().count(True) == 2
+    assert set(deployment_bills(whole, elsewhere)) == {of["a"]}
+    assert deployment_bills(whole, elsewhere)[of["a"]] == deployment_bills(whole)[of["a"]]
+    assert set(deployment_bills(whole, ~elsewhere)) == {of["b"]}
+
+
 def test_those_who_share_a_card_pay_by_weighted_tokens_while_they_share_it(store: Store):
     kept(
         store,
