@@ -126,12 +126,12 @@ def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
         parts.append(frame[["bucket_at"]].assign(seconds=frame[column], series=say(name), at_least=at_least))
     tidy = broken_at_gaps(pd.concat(parts), ["seconds", "at_least"], "series", span)
     beyond = tidy["at_least"].fillna(value=False).astype(bool)
-    known, by = tidy["seconds"].notna(), tidy["series"]
-    before, after = (known.groupby(by).shift(step, fill_value=False) for step in (1, -1))
+    known, series = tidy["seconds"].notna(), tidy["series"]
+    before, after = (known.shift(step, fill_value=False) & (series == series.shift(step)) for step in (1, -1))
     return pd.DataFrame(
         {
             "at": span.wall(tidy["bucket_at"]),
-            "series": tidy["series"],
+            "series": series,
             "seconds": tidy["seconds"].where(tidy["seconds"] > 0),  # a logarithm knows no zero
             "kind": np.where(beyond, AT_LEAST, ""),
             "is_lone": known & ~before & ~after,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import pandas as pd
 import pyarrow as pa
 
@@ -11,9 +13,13 @@ INSTANTS = ["at"]
 
 def narrow(frame: pd.DataFrame) -> pd.DataFrame:
     """The same with numbers of seven digits, and every text once; instants stay as they are."""
-    numbers = frame.select_dtypes("float64").columns.difference(INSTANTS)
-    texts = frame.select_dtypes(["object", "str"]).columns
-    return frame.astype({**dict.fromkeys(numbers, "float32"), **dict.fromkeys(texts, "category")})
+    return pd.DataFrame({name: _narrow(name, column) for name, column in frame.items()}, copy=False)
+
+
+def _narrow(name: Hashable, column: pd.Series) -> pd.Series:
+    if column.dtype == "float64":
+        return column if name in INSTANTS else column.astype("float32")
+    return column.astype("category") if column.dtype in ("object", "str") else column
 
 
 def as_arrow(frame: pd.DataFrame) -> bytes:
