@@ -16,5 +16,6 @@ for heavy in HEAVY:
     import_module(heavy)  # before the server listens, so that its first visitor does not wait for it
 disable_debug_mode()  # of Altair: tests check every part of a chart against its schema, not each visitor
 gc.freeze()  # none of that is garbage, ever
+gc.set_threshold(20_000, 20, 20)  # else a look through all objects, of 0.1 s, falls into every other page
 
 app = App("pages/shared/dashboard.py")
