@@ -212,7 +212,7 @@ def _accounts(
 def _packages(cpu: pd.DataFrame, entities: pd.DataFrame, hosts: pd.Index[str], edges_ms: Integers) -> Floats:
     """Energy of all CPU packages, a row per host and a column per stretch; known where that of each socket is."""
     size = (len(hosts), len(edges_ms) - 1)
-    host = hosts.get_indexer(pd.Index(entities["host"]))[entities.index.get_indexer(pd.Index(cpu["entity_id"]))]
+    host = hosts.get_indexer(pd.Index(entities["host"].loc[cpu["entity_id"]]))
     place = (host * size[1] + np.searchsorted(edges_ms, cpu["hour_ms"]))[host >= 0]
     sums = np.bincount(place, cpu["energy_joules"].to_numpy()[host >= 0], size[0] * size[1])
     return np.where(np.bincount(place, minlength=len(sums)) > 0, sums, np.nan).reshape(size)
