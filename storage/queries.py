@@ -13,18 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Select,
-    and_,
-    case,
-    func,
-    literal,
-    or_,
-    select,
-)
+from sqlalchemy import Column, Connection, Engine, Select, and_, case, func, literal, or_, select
 
 from core.catalog import FAMILIES
 from core.metric import Kind
