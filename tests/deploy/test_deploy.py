@@ -15,10 +15,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.daemon import ROOT, settings_file, until
-from tests.e2e.dashboard import CHROMIUM, Visit, chromium, free_port
+from tests.e2e.dashboard import CHROMIUM, Visit, chromium, free_port, serving
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -144,3 +145,12 @@ def test_the_dashboard_works_below_a_path_behind_nginx(tmp_path, monkeypatch):
             seen.page.wait_for_url(f"http://127.0.0.1:{port}/vatio/hosts")
             seen.settle()
             assert seen.complaints == []
+
+
+def test_the_dashboard_reads_requests_with_compiled_code(tmp_path: Path):
+    """uvicorn takes both where they are installed, and says nothing where not; a first visit asks for 140 files."""
+    with serving(settings_file(tmp_path)):
+        (server,) = (one for one in psutil.Process().children() if "streamlit" in one.cmdline())
+        loaded = " ".join(one.path for one in server.memory_maps())
+    assert "/httptools/" in loaded
+    assert "/uvloop/" in loaded
