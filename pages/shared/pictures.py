@@ -72,6 +72,7 @@ def picture(
 def plot(chart: Layered, *, key: str, alt: str, height: Literal["content"] | int = "content") -> None:
     """Draw a chart alone, its numbers and weekdays in the visitor's language; ``alt`` is what it is called."""
     spec, frames = _spoken(chart, spoken().locale).apart()
+    spec["config"]["aria"] = False  # a sentence for each mark, which nobody hears on a canvas
     data = {name: as_arrow(frame) for name, frame in frames.items()}
     st.vega_lite_chart(None, {**spec, "datasets": data}, width="stretch", height=height, key=key, alt=alt)
 
