@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from importlib import import_module
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from altair.utils.schemapi import disable_debug_mode
 from streamlit import App
@@ -11,11 +12,18 @@ from streamlit import App
 from core import heap
 
 heap.give_back()  # first, so that it holds for all that comes
-HEAVY = ("analytics.capacity", "analytics.compare", "analytics.what_if", "reports.weekly", "storage.spool")
-for heavy in HEAVY:
-    import_module(heavy)  # before the server listens, so that its first visitor does not wait for it
 disable_debug_mode()  # of Altair: tests check every part of a chart against its schema, not each visitor
-gc.freeze()  # none of that is garbage, ever
 gc.set_threshold(20_000, 20, 20)  # else a look through all objects, of 0.1 s, falls into every other page
 
-app = App("pages/shared/dashboard.py")
+
+@asynccontextmanager
+async def ready(_: App) -> AsyncIterator[None]:
+    """Before the server listens."""
+    from pages.shared.rehearsal import rehearse  # here, where Streamlit can keep what it reads
+
+    rehearse()
+    gc.freeze()  # none of that is garbage, ever
+    yield
+
+
+app = App("pages/shared/dashboard.py", lifespan=ready)
