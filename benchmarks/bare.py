@@ -1,17 +1,12 @@
-"""What no page with charts can be faster than: a heading, a number, two charts and a table, by Streamlit alone."""
+"""Serves ``bare_page.py``, with all that it needs imported before."""
 
 from __future__ import annotations
 
-import altair as alt
-import pandas as pd
-import streamlit as st
+from importlib import import_module
 
-ROWS = 50
+from streamlit import App
 
-st.title("Bare")
-st.metric("rows", ROWS)
-frame = pd.DataFrame({"x": range(ROWS), "y": range(ROWS)})
-points = alt.Chart(frame).encode(x="x:Q", y="y:Q")
-for column, chart in zip(st.columns(2), (points.mark_line(), points.mark_bar()), strict=True):
-    column.altair_chart(chart)
-st.dataframe(frame)
+for needed in ("altair", "pandas", "pyarrow"):
+    import_module(needed)
+
+app = App("bare_page.py")

@@ -4,8 +4,9 @@ Drawn: the script has ended, nothing on the page is from the run before, every c
 picture, and neither the document nor a canvas changed any more for a while; the time is that of the last change. What
 a table keeps inside its canvas for screen readers follows 200 ms after its picture, is not drawn, and does not count.
 Cold is a server that has just begun to listen and a browser that has never been there, from the begin of the
-navigation. Warm is a click on another range or filter of an open page, each answer asked for the first time; "Live" is
-off meanwhile, so that no refresh lies in between. CPU is the server's own. Bytes are those of messages over the
+navigation. New is such a browser on a server that has been asked for other pages before. Warm is a click on another
+range or filter of an open page, each answer asked for the first time; "Live" is off meanwhile, so that no refresh lies
+in between. CPU is the server's own. Bytes are those of messages over the
 WebSocket, unpacked.
 """
 
@@ -84,10 +85,14 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class PageSpeed:
-    """One page, opened on fresh servers, and changed while it is open; ``note`` says what went wrong."""
+    """One page, opened on fresh servers and on one that runs, and changed while it is open there.
+
+    ``note`` says what went wrong.
+    """
 
     name: str
     cold: tuple[Drawing, ...] = ()
+    new: Drawing | None = None
     warm: tuple[Drawing, ...] = ()
     note: str = ""
 
@@ -134,17 +139,18 @@ def measured(scaled: Scaled, names: Iterable[str] = PAGES, cold_starts: int = CO
         for name in names:
             cold: list[Drawing] = []
             warm: list[Drawing] = []
-            note = ""
+            new, note = None, ""
             try:
                 for _ in range(cold_starts):
                     cold.append(_cold(scaled, browser, name))  # noqa: PERF401  what was measured before a failure stays
                 with _window(browser, warm_server) as window:
-                    for one in _warm(window, f"{warm_url}/{name}", name):
+                    new = window.drawn("first visit", address=f"{warm_url}/{name}?live=false")
+                    for one in _warm(window, name):
                         warm.append(one)  # noqa: PERF402
             except TimeoutError:
                 last = (warm or cold)[-1].what if warm or cold else "nothing"
                 note = f"what came after {last} was not drawn within {PATIENCE_MS / 1000:.0f} s"
-            yield PageSpeed(name, tuple(cold), tuple(warm), note)
+            yield PageSpeed(name, tuple(cold), new, tuple(warm), note)
 
 
 @contextmanager
@@ -169,9 +175,8 @@ def _cold(scaled: Scaled, browser: Browser, name: str, app: str = "app.py") -> D
         return window.drawn("first visit", address=f"{url}/{name}?live=false")
 
 
-def _warm(window: Open, address: str, name: str) -> Iterator[Drawing]:
+def _warm(window: Open, name: str) -> Iterator[Drawing]:
     """Every range, then those of one vendor again; of weeks, one after the other."""
-    window.drawn("opened", address=f"{address}?live=false")
     if name in STILL:
         for number in range(len(_options(window, "week"))):
             yield _pick(window, "week", number)
@@ -252,7 +257,19 @@ def _end(fleet: Fleet) -> datetime:
 
 def table(rows: Sequence[PageSpeed], scaled: Scaled) -> Table:
     """The rows as people read them; seconds as median and worst."""
-    columns = ("page", "cold, s", "CPU", "warm, s", "script", "CPU", "slowest change", "kB at first", "at most", "note")
+    columns = (
+        "page",
+        "cold, s",
+        "CPU",
+        "new, s",
+        "warm, s",
+        "script",
+        "CPU",
+        "slowest",
+        "kB at first",
+        "at most",
+        "note",
+    )
     out = Table(*columns, title=f"pages on {scaled.words}")
     for row in rows:
         wrong = ", ".join(dict.fromkeys(one.what for one in (*row.cold, *row.warm) if one.failed))
@@ -264,6 +281,7 @@ def table(rows: Sequence[PageSpeed], scaled: Scaled) -> Table:
 def _cells(row: PageSpeed) -> Iterator[str]:
     yield _middle_and_worst([one.seconds for one in row.cold])
     yield _middle([one.cpu_seconds for one in row.cold])
+    yield f"{row.new.seconds:.2f}" if row.new else ""
     yield _middle_and_worst([one.seconds for one in row.warm])
     yield _middle([one.script_seconds for one in row.warm])
     yield _middle([one.cpu_seconds for one in row.warm])
