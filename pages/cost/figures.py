@@ -136,7 +136,7 @@ def _figures(of: CostFigures, every: Sequence[DeploymentCost], shown: Window, we
     weighed = Term(say("w, output over input"), significant(weight), "settings: cost.output_weight_ratio")
     pair_text = cost_reason(of.reason)
     if pair is not None:
-        pair_text = f"{shown.money.show(pair.input_usd_per_million)} · {shown.money.show(pair.output_usd_per_million)}"
+        pair_text = shown.money.pair(pair.input_usd_per_million, pair.output_usd_per_million)
     energy_basis: Basis = worst(Quality.DERIVED, of.energy_quality).value
     per_token = of.joules_per_output_token
     figure = _Figures(of, shown)

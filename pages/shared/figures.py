@@ -24,6 +24,7 @@ _BASES: Mapping[Basis, str] = {
     "missing": _("missing"),
 }
 MOST_IN_A_ROW = 5  # more, and they are too narrow to read
+LETTERS_IN_A_ROW = 50  # of numbers side by side on a small laptop, beside the sidebar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,20 +78,23 @@ def shown(figure: Figure, view: View) -> tuple[str, str]:
 
 
 def tiles(figures: Sequence[Figure], view: View) -> None:
-    """Figures in rows of at most five; one below the other on a narrow screen."""
-    width = math.ceil(len(figures) / math.ceil(len(figures) / MOST_IN_A_ROW))
+    """Figures in rows, as many beside each other as the longest number leaves room for; below each other if narrow."""
+    texts = [shown(figure, view) for figure in figures]
+    longest = max((len(large) for large, _ in texts), default=0)
+    most = min(MOST_IN_A_ROW, max(LETTERS_IN_A_ROW // max(longest, 1), 1))
+    width = math.ceil(len(figures) / math.ceil(len(figures) / most))
     for start in range(0, len(figures), width):
-        _row(figures[start : start + width], view)
+        end = start + width
+        for column, figure, text in zip(st.columns(width), figures[start:end], texts[start:end], strict=False):
+            with column.container(border=True, height="stretch", gap="xxsmall"):
+                _tile(figure, *text)
 
 
-def _row(figures: Sequence[Figure], view: View) -> None:
-    for column, figure in zip(st.columns(len(figures)), figures, strict=True):
-        large, small = shown(figure, view)
-        why = say("No data: {reason}.", reason=figure.reason) if figure.missing and figure.reason else ""
-        explained = " ".join(words.plain(part, limit=500) for part in (why, figure.help) if part)
-        with column.container(border=True, height="stretch", gap="xxsmall"):
-            large_print(figure.label, large, explained)
-            st.caption(small)
+def _tile(figure: Figure, large: str, small: str) -> None:
+    why = say("No data: {reason}.", reason=figure.reason) if figure.missing and figure.reason else ""
+    explained = " ".join(words.plain(part, limit=500) for part in (why, figure.help) if part)
+    large_print(figure.label, large, explained)
+    st.caption(small)
 
 
 def large_print(label: str, number: str, help: str) -> None:

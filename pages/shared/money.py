@@ -58,6 +58,10 @@ class Money(NamedTuple):
         amount = round(usd * self.per_usd, SMALL_DECIMALS) or 0.0  # there is no minus zero
         return f"{spoken().number(amount, self._decimals(abs(amount)))} {self.currency}"
 
+    def pair(self, one_usd: float, other_usd: float) -> str:
+        """Two amounts (USD) as text, their currency once."""
+        return f"{self.show(one_usd).removesuffix(f' {self.currency}')} · {self.show(other_usd)}"
+
     def column(self, usd: pd.Series[float]) -> pd.Series[float]:
         """Amounts (USD) in the currency; what is unknown stays NaN."""
         return usd * self.per_usd

@@ -17,7 +17,7 @@ from reports.document import Document
 from reports.figures import Tile
 from reports.sections import Section, Table
 
-COLUMNS = 4
+COLUMNS = 3
 MOST_LARGE = 15  # characters that fit into a tile in large print
 PICTURE_PIXELS = 260
 _COLOURS: Mapping[str, Literal["green", "red", "gray"]] = {"good": "green", "bad": "red", "": "gray"}

@@ -109,7 +109,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def faults(seen: Visit, spoken: Language, heading: str, *, audited: bool) -> Iterator[str]:
-    """What is wrong with a page that was opened light and wide, and then gets dark, and narrow."""
+    """What is wrong with a page that was opened light and wide, and then gets less wide, dark, and narrow."""
     page = seen.page
     said = page.locator("body").inner_text()  # Streamlit's own words, and the document's language, stay English
     yield from (f"not said: {text}" for text in (heading, "Overview") if spoken.say(text) not in said)
@@ -117,6 +117,9 @@ def faults(seen: Visit, spoken: Language, heading: str, *, audited: bool) -> Ite
         page.evaluate(AXE_SCRIPT)
         yield from (f"light: {found}" for found in page.evaluate(AXE, NOT_OURS))
     yield from (f"wide: {text!r} is cut" for text in page.evaluate(CUT))
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.wait_for_timeout(300)
+    yield from (f"on a small laptop: {text!r} is cut" for text in page.evaluate(CUT))
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"{BRIGHTNESS} < 128")
     page.wait_for_timeout(300)

@@ -68,3 +68,7 @@ def test_a_frame_is_converted_and_its_columns_are_called_by_the_currency():
 def test_a_page_takes_the_rate_at_the_end_of_its_window(database: Path):
     configure(database, '[cost]\ncurrency = "CLP"\n[[cost.rate]]\ncurrency = "CLP"\non = 2025-11-01\nper_usd = 950\n')
     assert money(current(settings(), now_ms=NOON_MS)) == CLP
+
+
+def test_two_amounts_beside_each_other_have_their_currency_once() -> None:
+    assert Money("CLP", 950.0).pair(1.0, 4.0) == "950 · 3,800 CLP"
