@@ -46,6 +46,23 @@ def unpack_into(payload: bytes, out: NDArray[Any]) -> None:
         raise Corrupt("number of values does not match")
 
 
+def unpack_first(payload: bytes, count: int) -> Floats:
+    """The first so many float64 values of a payload that has more; those after them are not decompressed.
+
+    Raises:
+        Corrupt: as ``unpack_into``.
+    """
+    _check(payload)
+    values = np.empty(count)
+    try:
+        progress = standalone.simple_decompress_into(payload, values)
+    except _BROKEN as exc:
+        raise Corrupt(str(exc)) from exc
+    if progress.n_processed != count:
+        raise Corrupt("number of values does not match")
+    return values
+
+
 def unpack(payload: bytes) -> Floats:
     """Decompress a payload whose length is not known beforehand.
 

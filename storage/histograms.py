@@ -1,7 +1,8 @@
 """Latency histograms: sealed like samples, and read as one series of increments.
 
 Beside its times a block holds one matrix: for every bound the requests that fell into its bucket in each
-interval, bound after bound, so that the zeros of the outer buckets lie together. Every reader wants all bounds.
+interval, bound after bound, so that the zeros of the outer buckets lie together. Every reader wants all bounds, but
+those above which nothing was observed, as accounts tell, need not be decoded.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from storage import schema
 from storage.blocks import Changed
-from storage.codec import Corrupt, Floats, Integers, pack, pack_times, unpack, unpack_into, unpack_times
+from storage.codec import Corrupt, Floats, Integers, pack, pack_times, unpack, unpack_first, unpack_into, unpack_times
 from storage.engine import insert
 from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import overlapping, within
@@ -44,6 +46,20 @@ class Histograms:
     def key(self) -> Key:
         """Whose they are."""
         return self.entity_id, self.kind, self.bounds_id
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Of instants in ``(after_ms, until_ms]``: above the first ``used`` of so many ``bounds`` nothing was observed."""
+
+    after_ms: int
+    until_ms: int
+    used: int
+    bounds: int
+
+    def covers(self, at_ms: Integers) -> bool:
+        """Whether that is true of all of some ascending instants."""
+        return bool(self.after_ms < at_ms[0] and at_ms[-1] <= self.until_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +103,11 @@ def sums(
     start_ms: int,
     end_ms: int,
     step_ms: int,
+    seen: Mapping[Key, Seen],
 ) -> list[Histograms]:
     """What ``read`` gives, added up by steps from the start on; a step's first instant stands for all of it.
 
-    Of a step there may be several parts, which are to be added.
+    Of a step there may be several parts, which are to be added. What is known to be ``seen`` saves decoding.
     """
     table = schema.latency_sample
     at_ms = table.c.observed_at_ms
@@ -99,18 +116,20 @@ def sums(
     sealed: list[Histograms] = []
     sealed_ms: dict[Key, int] = {}
     cuts: dict[int, tuple[Integers, Integers]] = {}  # the same for all with the same instants
-    for found in _sealed(connection, entity_ids, kinds, start_ms, end_ms):
+    for found in _sealed(connection, entity_ids, kinds, start_ms, end_ms, seen):
         if id(found.at_ms) not in cuts:
             cuts[id(found.at_ms)] = found.at_ms, _cuts(found.at_ms, start_ms, step_ms)
-        sealed.append(_added_up(found, cuts[id(found.at_ms)][1]))
-        sealed_ms[found.key] = max(int(found.at_ms[-1]), sealed_ms.get(found.key, 0))
+        key = found.key
+        bounds = seen[key].bounds if key in seen else len(found.increments)
+        sealed.append(_added_up(found, cuts[id(found.at_ms)][1], bounds))
+        sealed_ms[key] = max(int(found.at_ms[-1]), sealed_ms.get(key, 0))
     late = {one.entity_id for one in rows if one.at_ms[0] <= sealed_ms.get(one.key, -1)}
     if not late:
         return [*rows, *sealed]
     every = read(connection, sorted(late), kinds, start_ms, end_ms)  # an instant may be there twice
     return [
         *(one for one in (*rows, *sealed) if one.entity_id not in late),
-        *(_added_up(found, _cuts(found.at_ms, start_ms, step_ms)) for found in every),
+        *(_added_up(found, _cuts(found.at_ms, start_ms, step_ms), len(found.increments)) for found in every),
     ]
 
 
@@ -119,13 +138,11 @@ def _cuts(at_ms: Integers, start_ms: int, step_ms: int) -> Integers:
     return np.flatnonzero(np.diff((at_ms - start_ms) // step_ms, prepend=-1))
 
 
-def _added_up(found: Histograms, starts: Integers) -> Histograms:
-    return Histograms(
-        *found.key,
-        found.at_ms[starts],
-        np.add.reduceat(found.sum_seconds, starts),
-        np.add.reduceat(found.increments, starts, axis=1),
-    )
+def _added_up(found: Histograms, starts: Integers, bounds: int) -> Histograms:
+    """Sums from each start to the next, of so many bounds: above those that were decoded nothing was observed."""
+    increments = np.zeros((bounds, len(starts)))
+    np.add.reduceat(found.increments, starts, axis=1, out=increments[: len(found.increments)])
+    return Histograms(*found.key, found.at_ms[starts], np.add.reduceat(found.sum_seconds, starts), increments)
 
 
 def added_up(
@@ -288,8 +305,14 @@ def _at(what: Due) -> ColumnElement[bool]:
 
 
 def _sealed(
-    connection: Connection, entity_ids: Sequence[int] | None, kinds: Sequence[str] | None, start_ms: int, end_ms: int
+    connection: Connection,
+    entity_ids: Sequence[int] | None,
+    kinds: Sequence[str] | None,
+    start_ms: int,
+    end_ms: int,
+    seen: Mapping[Key, Seen] = MappingProxyType({}),
 ) -> Iterator[Histograms]:
+    """What lies in blocks; bounds that are known to have seen nothing are left out."""
     table = schema.latency_block.c
     statement = select(
         table.entity_id,
@@ -302,6 +325,7 @@ def _sealed(
         table.increments,
     ).where(
         within(table.entity_id, entity_ids),
+        table.bounds_id.in_(select(schema.histogram_bounds.c.bounds_id)),  # so that the key leads to the spans
         overlapping(schema.latency_block, start_ms, end_ms),
         table.first_at_ms < end_ms,
         table.last_at_ms >= start_ms,
@@ -318,17 +342,19 @@ def _sealed(
                 windows[key] = at_ms[inside], inside
             at_ms, inside = windows[key]
             if len(at_ms):
-                sum_seconds, increments = _decoded(instants, seconds, counts)
+                known = seen.get((entity_id, kind, bounds_id))
+                used = known.used if known and known.covers(at_ms) else None
+                sum_seconds, increments = _decoded(instants, seconds, counts, used)
                 yield Histograms(entity_id, kind, bounds_id, at_ms, sum_seconds[inside], increments[:, inside])
         except Corrupt as exc:
             _damaged(entity_id, kind, span_ms, exc)
 
 
-def _decoded(instants: int, seconds: bytes, counts: bytes) -> tuple[Floats, Floats]:
-    """What is observed (s) in each instant of a block, and its increments per bound."""
+def _decoded(instants: int, seconds: bytes, counts: bytes, used: int | None = None) -> tuple[Floats, Floats]:
+    """What is observed (s) in each instant of a block, and its increments per bound, by default of all bounds."""
     sum_seconds = np.empty(instants)
     unpack_into(seconds, sum_seconds)
-    increments = unpack(counts)
+    increments = unpack(counts) if used is None else unpack_first(counts, used * instants)
     if len(increments) % instants:
         raise Corrupt("number of values does not match")
     return sum_seconds, increments.reshape(-1, instants)

@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import Connection, func, select
 
 from storage import histograms, schema
-from storage.histograms import Histograms, Key
+from storage.histograms import Histograms, Key, Seen
 from storage.schema import HOUR_MS
 from storage.series import within
 
@@ -26,12 +26,16 @@ def whole(
     """All of ``[start_ms, end_ms)`` as one instant per deployment, kind and set of bounds."""
     parts: list[Histograms] = []
     rest: dict[tuple[int, int], list[int]] = defaultdict(list)  # pieces of time (Unix ms), half-open
+    seen: dict[Key, Seen] = {}
     for until_ms, ids in _accounted(connection, entity_ids).items():
         # The instant at the end of the last hour must lie within the window.
         last_ms = min((end_ms - 1) // HOUR_MS * HOUR_MS, until_ms)
         first_ms = _first_hours(connection, ids, -(-start_ms // HOUR_MS) * HOUR_MS, last_ms)
         if first_ms:
             parts += _accounts(connection, list(first_ms), kinds, min(first_ms.values()), last_ms)
+            cut_ms = (start_ms - 1) // HOUR_MS * HOUR_MS  # the hour that the window begins in, if it has an account
+            whole_hour = _accounts(connection, list(first_ms), kinds, cut_ms, cut_ms + HOUR_MS)
+            seen |= {one.key: _known(one, cut_ms, cut_ms + HOUR_MS) for one in whole_hour}
         for entity_id in ids:
             # An account holds what ended after its hour began and up to its end, the end included.
             pieces = (
@@ -43,8 +47,32 @@ def whole(
                 rest[piece].append(entity_id)
     for (begin_ms, before_ms), ids in rest.items():
         if begin_ms < before_ms:
-            parts += histograms.sums(connection, ids, kinds, begin_ms, before_ms, before_ms - begin_ms)
+            parts += histograms.sums(connection, ids, kinds, begin_ms, before_ms, before_ms - begin_ms, seen)
     return _together(parts, start_ms)
+
+
+def by_step(
+    connection: Connection,
+    entity_ids: Sequence[int] | None,
+    kinds: Sequence[str],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> list[Histograms]:
+    """``histograms.sums`` of ``[start_ms, end_ms)``; accounts of its hours tell which bounds need not be decoded."""
+    seen: dict[Key, Seen] = {}
+    for until_ms, ids in _accounted(connection, entity_ids).items():
+        begin_ms, last_ms = (start_ms - 1) // HOUR_MS * HOUR_MS, min(-(-end_ms // HOUR_MS) * HOUR_MS, until_ms)
+        if first_ms := _first_hours(connection, ids, begin_ms, last_ms):
+            every = _together(_accounts(connection, list(first_ms), kinds, begin_ms, last_ms), begin_ms)
+            seen |= {one.key: _known(one, first_ms[one.entity_id], last_ms) for one in every}
+    return histograms.sums(connection, entity_ids, kinds, start_ms, end_ms, step_ms, seen)
+
+
+def _known(accounts: Histograms, after_ms: int, until_ms: int) -> Seen:
+    """Which bounds something was observed in, as accounts of ``(after_ms, until_ms]`` tell."""
+    used = np.flatnonzero(accounts.increments).max(initial=-1) + 1
+    return Seen(after_ms, until_ms, int(used), len(accounts.increments))
 
 
 def _accounted(connection: Connection, entity_ids: Sequence[int] | None) -> dict[int, list[int]]:

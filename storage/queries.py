@@ -415,7 +415,7 @@ def latency(
         found = (
             hourly.whole(connection, entity_ids, kinds, start_ms, end_ms)
             if step_ms is None
-            else histograms.sums(connection, entity_ids, kinds, start_ms, end_ms, step)
+            else hourly.by_step(connection, entity_ids, kinds, start_ms, end_ms, step)
         )
     alike: dict[tuple[str, int], list[histograms.Histograms]] = {}
     for one in found:

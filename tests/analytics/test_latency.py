@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from analytics.latency import FIGURES, quantiles_by
 from core.readings import DeploymentSample, Latency, LatencySample, Reading
 from core.settings import StorageSettings
 from storage import histograms, hourly, queries
+from storage.codec import unpack_first
 from storage.upkeep import Upkeep
 from tests.conftest import Store
 from tests.quantiles import quantiles
@@ -137,9 +139,9 @@ def test_only_what_no_account_holds_is_read(accounted: Store, monkeypatch: pytes
     asked: set[tuple[int, int]] = set()
     real = histograms.sums
 
-    def noted(connection: Connection, ids: list[int], kinds: list[str], begin_ms: int, end_ms: int, step_ms: int):
+    def noted(connection: Connection, ids: list[int], kinds: list[str], begin_ms: int, end_ms: int, *more: Any):
         asked.add((begin_ms, end_ms))
-        return real(connection, ids, kinds, begin_ms, end_ms, step_ms)
+        return real(connection, ids, kinds, begin_ms, end_ms, *more)
 
     monkeypatch.setattr(histograms, "sums", noted)
     with accounted.reader.connect() as connection:
@@ -149,6 +151,38 @@ def test_only_what_no_account_holds_is_read(accounted: Store, monkeypatch: pytes
         (START_MS + 5 * HOUR_MS + 1, START_MS + 6 * HOUR_MS),  # the hour that goes on
         (START_MS + 2 * HOUR_MS + 1, START_MS + 6 * HOUR_MS),  # of the server that fell silent
     }
+
+
+def test_bounds_above_all_that_was_seen_are_not_decoded(store: Store, monkeypatch: pytest.MonkeyPatch):
+    readings: list[Reading] = []
+    for tick in range(5 * 60):
+        at_ms, slow = START_MS + tick * 60_000, float(tick > 200)
+        readings += [
+            DeploymentSample(key="a", observed_at_ms=at_ms, generation_tokens_total=float(tick)),
+            seen("a", at_ms, FINE, tick % 3, 1, 0, slow),
+            seen("a", at_ms, FINE, 0, 0, 0, 0, kind=Latency.E2E),
+        ]
+    store.write(*readings)
+    upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
+    upkeep.seal(START_MS + 3 * HOUR_MS + 1_800_000)
+    upkeep.account(START_MS + 3 * HOUR_MS + 1_800_000)
+    upkeep.seal(START_MS + 6 * HOUR_MS)  # no account holds what is sealed now
+    decoded: list[int] = []
+
+    def noted(payload: bytes, count: int):
+        decoded.append(count)
+        return unpack_first(payload, count)
+
+    monkeypatch.setattr(histograms, "unpack_first", noted)
+    for hours, lengths in ((3, [0, 2 * 300]), (5, [])):
+        window = (START_MS + 1_800_000, START_MS + hours * HOUR_MS)
+        decoded.clear()
+        steps = queries.latency(store.reader, None, ["ttft", "e2e"], *window, 7 * 60_000)
+        assert sorted(decoded) == lengths
+        fast, slow_ = _both_ways(store, *window)
+        assert str(fast) == str(slow_)
+        sums = steps.groupby("kind", sort=False)["increments"].sum()
+        assert [sums[kind].tolist() for _, kind, *_ in fast] == [increments for *_, increments, _ in fast]
 
 
 def test_late_data_is_not_missed(accounted: Store):

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from core.readings import AcceleratorSample, Throttle
 from core.settings import StorageSettings
 from storage import queries, schema
-from storage.codec import Corrupt, pack, pack_times, unpack, unpack_into, unpack_times
+from storage.codec import Corrupt, pack, pack_times, unpack, unpack_first, unpack_into, unpack_times
 from storage.schema import SPAN_MS
 from storage.upkeep import Upkeep
 from tests.conftest import Store
@@ -32,6 +32,13 @@ def test_every_bit_of_a_value_comes_back(patterns: list[int]):
     assert out.tobytes() == values.tobytes() == unpack(pack(values)).tobytes()
 
 
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 5_000, 20_000])
+def test_the_first_values_come_alone(count: int):
+    values = np.random.default_rng(1).poisson(0.3, 20_000).astype("float64")
+    values[12_000:] = 0.0
+    assert unpack_first(pack(values), count).tobytes() == values[:count].tobytes()
+
+
 @given(st.lists(st.integers(0, SPAN_MS - 1), min_size=1, max_size=300, unique=True))
 def test_times_come_back(offsets: list[int]):
     at_ms = np.array(sorted(offsets), dtype="int64") + SPAN
@@ -47,6 +54,8 @@ def test_a_flipped_bit_or_a_missing_end_is_found(values: list[float], data: st.D
     for damaged in (bytes(flipped), payload[:at]):
         with pytest.raises(Corrupt):
             unpack_into(damaged, np.empty(len(values)))
+        with pytest.raises(Corrupt):
+            unpack_first(damaged, len(values) // 2)
 
 
 def test_another_number_of_values_is_found():
@@ -54,6 +63,8 @@ def test_another_number_of_values_is_found():
     for length in (99, 101):
         with pytest.raises(Corrupt):
             unpack_into(payload, np.empty(length))
+    with pytest.raises(Corrupt):
+        unpack_first(payload, 101)
 
 
 def sealed(store: Store, spans: int = 2, keys: str = "AB") -> None:
