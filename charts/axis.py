@@ -13,7 +13,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import altair as alt
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from charts import theme
 from core.language import say
@@ -83,8 +85,7 @@ class Span:
 
     def wall(self, at: pd.Series) -> pd.Series:
         """UTC times as milliseconds of the site's wall clock, as ``axis`` prints them."""
-        utc: pd.Series = at.dt.tz_convert(None).astype("datetime64[ms]").astype("int64")
-        return (utc + self._offset_ms).astype("float64")
+        return pd.Series(_epoch_ms(at) + self._offset_ms, at.index, dtype="float64")
 
     def clock(self, at: pd.Series) -> list[str]:
         """Times that ``wall`` made, as tooltips show them; where there are many, a text each is cheaper than a date."""
@@ -183,12 +184,21 @@ def broken_at_gaps(frame: pd.DataFrame, columns: Sequence[str], series: str, spa
     """
     if len(frame) > theme.MOST_POINTS and int(frame.groupby(series).size().max()) > theme.MOST_POINTS:
         raise TooManyPoints(f"{columns[0]}: over {theme.MOST_POINTS} points in one series; read it in longer steps")
-    known = frame.dropna(subset=[columns[0]]).sort_values([series, "bucket_at"])[["bucket_at", series, *columns]]
-    at, of = known["bucket_at"], known[series]
-    since = at.diff().where(of == of.shift())
-    gaps = since > pd.Timedelta(milliseconds=span.gap_ms)
-    if not gaps.any():
-        return known.reset_index(drop=True)
-    breaks = known[gaps].assign(bucket_at=(at - since)[gaps] + pd.Timedelta(milliseconds=1))
-    breaks[list(columns)] = float("nan")
-    return pd.concat([known, breaks]).sort_values([series, "bucket_at"], ignore_index=True)
+    known = frame.loc[frame[columns[0]].notna(), ["bucket_at", series, *columns]]
+    at_ms, of = _epoch_ms(known["bucket_at"]), pd.factorize(known[series], sort=True)[0]
+    order = np.lexsort((at_ms, of))
+    at_ms, of = at_ms[order], of[order]
+    gaps = np.flatnonzero((np.diff(at_ms) > span.gap_ms) & (np.diff(of) == 0)) + 1
+    broken = known.take(np.insert(order, gaps, order[gaps - 1])).reset_index(drop=True)
+    if len(gaps):
+        empty = np.zeros(len(broken), "bool")
+        empty[gaps + np.arange(len(gaps))] = True
+        broken["bucket_at"] += empty * np.timedelta64(1, "ms")
+        for column in columns:
+            broken[column] = np.where(empty, np.nan, broken[column])
+    return broken
+
+
+def _epoch_ms(at: pd.Series) -> NDArray[np.int64]:
+    """UTC times as Unix milliseconds."""
+    return at.to_numpy("datetime64[ms]").astype("int64")

@@ -10,6 +10,7 @@ import math
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from charts import theme
 from charts.axis import Span, broken_at_gaps, instant
@@ -47,9 +48,11 @@ def quantile_lines(
         height: px.
     """
     drawn, names = _tidy(frame, span), [say(name) for name in SERIES.values()]
-    limit = pd.DataFrame({"seconds": [] if limit_seconds is None else [limit_seconds]}, dtype="float64")
-    earlier = _p95(before, span)
-    axis = seconds_axis(pd.concat([drawn["seconds"], limit["seconds"], earlier["seconds"]]))
+    earlier = None if before is None else _p95(before, span)
+    limits = [] if limit_seconds is None else [limit_seconds]
+    axis = seconds_axis(
+        pd.Series([*drawn["seconds"], *limits, *([] if earlier is None else earlier["seconds"])], dtype="float64")
+    )
     color = alt.Color(
         "series:N",
         scale=alt.Scale(domain=names),
@@ -76,11 +79,12 @@ def quantile_lines(
         )
     )
     layers = [lines, points, _cursor(frame, span)]
-    if earlier["seconds"].notna().any():
+    if earlier is not None and earlier["seconds"].notna().any():
         layers.insert(0, dotted(earlier, span, axis, _text(), name=SERIES[_P95]))
         height += theme.LEGEND_HEIGHT
     if limit_seconds is not None:
-        rule = alt.Chart(limit.assign(text=say("objective: {limit}", limit=seconds_text(limit_seconds))))
+        text = say("objective: {limit}", limit=seconds_text(limit_seconds))
+        rule = alt.Chart(pd.DataFrame({"seconds": [limit_seconds], "text": [text]}))
         rule = rule.mark_rule(color=theme.LIMIT, strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(y=axis, tooltip=[alt.Tooltip("text:N", title=say("limit"))]))
     return Layered(layer=[*layers, span.window()], height=height)
@@ -88,28 +92,26 @@ def quantile_lines(
 
 def _cursor(frame: pd.DataFrame, span: Span) -> alt.Chart:
     """Each figure of a step, and of how many observations they are."""
-    seen = frame[frame[[*SERIES]].notna().any(axis=1)].sort_values("bucket_at")
+    known = frame[[*SERIES]].notna()
+    seen = frame[known.any(axis=1)].sort_values("bucket_at")
     texts = {
         say(name): [seconds_text(s, at_least=b) for s, b in zip(seen[column], _at_least(seen, column), strict=True)]
         for column, name in SERIES.items()
-        if seen[column].notna().any()
+        if known[column].any()
     }
     texts[say("observations")] = [spoken().number(number) for number in seen["observations"]]
     return cursor(span.wall(seen["bucket_at"]), texts, span)
 
 
-def _at_least(frame: pd.DataFrame, column: str) -> pd.Series:
+def _at_least(frame: pd.DataFrame, column: str) -> NDArray[np.bool_]:
     """Whether only a lower limit of a figure is known."""
-    return frame.get(column.replace("_seconds", "_at_least"), pd.Series(False, index=frame.index))
+    name = column.replace("_seconds", "_at_least")
+    return frame[name].to_numpy("bool") if name in frame else np.zeros(len(frame), "bool")
 
 
-def _p95(frame: pd.DataFrame | None, span: Span) -> pd.DataFrame:
-    """What ``_tidy`` makes of one quantile, and its ``text``; nothing of no frame."""
-    drawn = (
-        pd.DataFrame({"series": [], "seconds": [], "kind": []}, dtype="float64")
-        if frame is None
-        else _tidy(frame, span)
-    )
+def _p95(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
+    """What ``_tidy`` makes of one quantile, and its ``text``."""
+    drawn = _tidy(frame, span)
     p95 = drawn[drawn["series"] == SERIES[_P95]]
     beyond = p95["kind"] == AT_LEAST
     return p95.assign(text=[seconds_text(s, at_least=b) for s, b in zip(p95["seconds"], beyond, strict=True)])
@@ -120,21 +122,26 @@ def _text() -> alt.Tooltip:
 
 
 def _tidy(frame: pd.DataFrame, span: Span) -> pd.DataFrame:
-    parts = []
-    for column, name in SERIES.items():
-        at_least = _at_least(frame, column)
-        parts.append(frame[["bucket_at"]].assign(seconds=frame[column], series=say(name), at_least=at_least))
-    tidy = broken_at_gaps(pd.concat(parts), ["seconds", "at_least"], "series", span)
-    beyond = tidy["at_least"].fillna(value=False).astype(bool)
-    known, series = tidy["seconds"].notna(), tidy["series"]
-    before, after = (known.shift(step, fill_value=False) & (series == series.shift(step)) for step in (1, -1))
+    names = [say(name) for name in SERIES.values()]
+    every = pd.DataFrame(
+        {
+            "bucket_at": frame["bucket_at"].take(np.tile(np.arange(len(frame)), len(names))).array,
+            "series": pd.Categorical(np.repeat(names, len(frame)), sorted(names)),
+            "seconds": frame[[*SERIES]].to_numpy("float64").ravel("F"),
+            "at_least": np.concatenate([_at_least(frame, column) for column in SERIES]).astype("float64"),
+        }
+    )
+    tidy = broken_at_gaps(every, ["seconds", "at_least"], "series", span)
+    seconds, series = tidy["seconds"].to_numpy(), tidy["series"].cat.codes.to_numpy()
+    known = ~np.isnan(seconds)
+    linked = known[1:] & known[:-1] & (series[1:] == series[:-1])
     return pd.DataFrame(
         {
             "at": span.wall(tidy["bucket_at"]),
-            "series": series,
-            "seconds": tidy["seconds"].where(tidy["seconds"] > 0),  # a logarithm knows no zero
-            "kind": np.where(beyond, AT_LEAST, ""),
-            "is_lone": known & ~before & ~after,
+            "series": tidy["series"],
+            "seconds": np.where(seconds > 0, seconds, np.nan),  # a logarithm knows no zero
+            "kind": np.where(tidy["at_least"] == 1, AT_LEAST, ""),
+            "is_lone": known & ~np.append(linked, False) & ~np.append(False, linked),
         }
     )
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from charts import theme
 from charts.axis import Scale, Span, broken_at_gaps, scale_for, value_scale
@@ -49,10 +51,16 @@ def over_time(
         mean_before = None if before is None else spread(before, column)
         return band(spread(frame, column), column, span, title=title, limit=limit, before=mean_before, unit=unit)
     scale = scale_for(column, _all(frame[column], before, column), limit=limit, title=title, unit=unit)
-    drawn = _drawn(broken_at_gaps(frame, [column], series, span), span).assign(
-        value=lambda rows: rows[column] / scale.factor, series=lambda rows: rows[series]
+    broken = broken_at_gaps(frame, [column], series, span)
+    drawn = narrow(
+        pd.DataFrame(
+            {
+                "at": span.wall(broken["bucket_at"]),
+                "series": broken[series],
+                "value": broken[column] / scale.factor,
+            }
+        )
     )
-    drawn = narrow(drawn[["at", "series", "value"]])
     y = alt.Y("value:Q", title=None if small else scale.title, scale=value_scale(column, scale))
     lines = alt.Chart(drawn).mark_line(strokeWidth=1.8, strokeCap="round")
     earlier = week_before(before, column, span, scale, y, series=series)
@@ -83,12 +91,16 @@ def band(
     low, high = f"{column}_min", f"{column}_max"
     scale = scale_for(column, _all(frame[high], before, column), limit=limit, title=title, unit=unit)
     broken = broken_at_gaps(frame.assign(series="mean"), [column, low, high], "series", span)
-    drawn = _drawn(broken, span).assign(
-        value=lambda rows: rows[column] / scale.factor,
-        low=lambda rows: rows[low] / scale.factor,
-        high=lambda rows: rows[high] / scale.factor,
+    drawn = narrow(
+        pd.DataFrame(
+            {
+                "at": span.wall(broken["bucket_at"]),
+                "value": broken[column] / scale.factor,
+                "low": broken[low] / scale.factor,
+                "high": broken[high] / scale.factor,
+            }
+        )
     )
-    drawn = narrow(drawn[["at", "value", "low", "high"]])
     y = alt.Y("value:Q", title=scale.title, scale=value_scale(column, scale))
     base = alt.Chart(drawn).encode(x=span.axis())
     between = base.mark_area(opacity=theme.BAND_OPACITY).encode(
@@ -274,14 +286,19 @@ def _number(column: str, title: str, scale: Scale) -> alt.Tooltip:
 
 def _cursor(drawn: pd.DataFrame, scale: Scale, span: Span, step_ms: int | None = None) -> alt.Chart:
     """Over lines or, where it is told how long a step is, over a stack: with the sum of its parts."""
-    values = drawn.dropna(subset=["value"]).pivot(index="at", columns="series", values="value")
-    texts = {str(name): _texts(values[name], scale) for name in values.columns}
+    known = drawn[drawn["value"].notna()]
+    at, column = np.unique(known["at"], return_inverse=True)
+    row, names = pd.factorize(known["series"], sort=True)
+    told = known["value"].to_numpy()
+    values = np.full((len(names), len(at)), np.nan, told.dtype)
+    values[row, column] = told
+    texts = {str(name): _texts(of_name, scale) for name, of_name in zip(names, values, strict=True)}
     if step_ms and len(texts) > 1:
-        texts[say("sum")] = _texts(values.sum(axis=1), scale)
-    return cursor(values.index.to_series(), texts, span, step_ms=step_ms)
+        texts[say("sum")] = _texts(np.nansum(values, axis=0), scale)
+    return cursor(pd.Series(at), texts, span, step_ms=step_ms)
 
 
-def _texts(values: pd.Series, scale: Scale) -> list[str]:
+def _texts(values: pd.Series | NDArray[Any], scale: Scale) -> list[str]:
     number = spoken().number
     return [
         say("unknown") if math.isnan(value) else f"{number(value, scale.decimals)} {scale.symbol}".rstrip()
