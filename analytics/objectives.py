@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ _SEEN_AS = {
 KINDS = [kind.value for seen in _SEEN_AS.values() for kind in seen]
 COUNTERS = ["succeeded_requests_total", "failed_requests_total"]
 Floats = NDArray[np.float64]
+ByBounds = dict[tuple[float, ...], Floats]
 _ANYTHING = Between(0.0, 1.0, None)
 
 
@@ -94,8 +96,9 @@ def kept_by(objective: Objective, seen: pd.DataFrame, counts: pd.DataFrame, seco
         seconds: length of the window.
     """
     succeeded, errored = (float(total) for total in counts[COUNTERS].sum())  # nothing where a server does not count
+    histograms = _together(seen)
     promises = tuple(
-        _promise(seen, Latency(kind), limit, objective.target_ratio, errored)
+        _promise(histograms, Latency(kind), limit, objective.target_ratio, errored)
         for kind, limit in objective.limits_seconds.items()
     )
     attained, rate = None, None
@@ -108,10 +111,12 @@ def kept_by(objective: Objective, seen: pd.DataFrame, counts: pd.DataFrame, seco
     return Kept(promises=promises, attained=attained, good_requests_per_second=rate)
 
 
-def _promise(seen: pd.DataFrame, kind: Latency, limit_seconds: float, target_ratio: float, errored: float) -> Promise:
-    histograms = {name: _together(seen[seen["kind"] == name.value]) for name in _SEEN_AS[kind]}
-    name = next((name for name, of_kind in histograms.items() if _observations(of_kind)), kind)
-    found, errors = histograms[name], 0.0 if name is Latency.ITL else errored
+def _promise(
+    histograms: Mapping[str, ByBounds], kind: Latency, limit_seconds: float, target_ratio: float, errored: float
+) -> Promise:
+    seen = {name: histograms.get(name, {}) for name in _SEEN_AS[kind]}
+    name = next((name for name, of_kind in seen.items() if _observations(of_kind)), kind)
+    found, errors = seen[name], 0.0 if name is Latency.ITL else errored
     within = sum(
         (formulas.within(limit_seconds, bounds, increments) for bounds, increments in found.items()), NONE_SEEN
     )
@@ -127,15 +132,16 @@ def _promise(seen: pd.DataFrame, kind: Latency, limit_seconds: float, target_rat
     )
 
 
-def _together(rows: pd.DataFrame) -> dict[tuple[float, ...], Floats]:
-    """Increments of several deployments, by their bounds."""
-    sums: dict[tuple[float, ...], Floats] = {}
-    for bounds, increments in zip(rows["upper_bounds_seconds"], rows["increments"], strict=True):
-        sums[bounds] = sums[bounds] + increments if bounds in sums else increments
+def _together(rows: pd.DataFrame) -> dict[str, ByBounds]:
+    """Increments of several deployments, by kind and bounds."""
+    sums: dict[str, ByBounds] = defaultdict(dict)
+    for kind, bounds, increments in zip(rows["kind"], rows["upper_bounds_seconds"], rows["increments"], strict=True):
+        of_kind = sums[kind]
+        of_kind[bounds] = of_kind[bounds] + increments if bounds in of_kind else increments
     return sums
 
 
-def _observations(histograms: Mapping[tuple[float, ...], Floats]) -> float:
+def _observations(histograms: ByBounds) -> float:
     return float(sum(increments.sum() for increments in histograms.values()))
 
 

@@ -42,7 +42,7 @@ def draw(subject: Subject, seen: Seen, view: View) -> None:
     span = Span(view.start_ms, view.end_ms, round(1.5 * step_ms), view.zone)
     histograms = loaders.histogram_steps(subject.ids, _KINDS, view.start_ms, view.end_ms, step_ms)
     steps = _steps(subject, view, step_ms)
-    kinds = [kind for kind in TITLES if len(_of(steps, kind))]
+    kinds = [kind for kind, of_kind in steps.items() if len(of_kind)]
     marks = happened(view, subject.involved(view))
     tiles(figures.latencies(quantiles_by(histograms, ["kind"]), kinds, view), view)
     _tiles(subject, seen, view)
@@ -51,7 +51,7 @@ def draw(subject: Subject, seen: Seen, view: View) -> None:
     left, right = st.columns(2)
     for number, kind in enumerate(_drawn(subject, kinds)):
         with left if number % 2 == 0 else right:
-            _quantiles(subject, steps, kind, _limit(subject, kind, kinds), view, marks, step_ms, span)
+            _quantiles(subject, steps[kind], kind, _limit(subject, kind, kinds), view, marks, step_ms, span)
     if kinds:
         _distribution(subject, histograms, kinds, marks, step_ms, span)
     left, right = st.columns(2)
@@ -65,7 +65,7 @@ def draw(subject: Subject, seen: Seen, view: View) -> None:
         load.preemptions(subject, view, marks, step_ms)
         if not kinds:
             _mean_token_time(subject, view, marks)
-    clocks.two_clocks(subject, _of(steps, Latency.TTFT), view, marks, span)
+    clocks.two_clocks(subject, steps[Latency.TTFT], view, marks, span)
 
 
 def _drawn(subject: Subject, kinds: list[Latency]) -> list[Latency]:
@@ -118,18 +118,17 @@ def _no_latency(subject: Subject, histograms: pd.DataFrame, view: View) -> None:
     )
 
 
-def _steps(subject: Subject, view: View, step_ms: int) -> pd.DataFrame:
+def _steps(subject: Subject, view: View, step_ms: int) -> dict[Latency, pd.DataFrame]:
+    """Steps in which something was observed, by kind."""
     frame = loaders.quantile_steps(subject.ids, _KINDS, view.start_ms, view.end_ms, step_ms)
-    return frame[frame["observations"] > 0]
-
-
-def _of(steps: pd.DataFrame, kind: Latency) -> pd.DataFrame:
-    return steps[steps["kind"] == kind.value].drop(columns="kind")
+    some = frame[frame["observations"] > 0]
+    figures_, kinds = some.drop(columns="kind"), some["kind"].to_numpy(dtype="object")
+    return {kind: figures_[kinds == kind.value] for kind in TITLES}
 
 
 def _quantiles(
     subject: Subject,
-    steps: pd.DataFrame,
+    frame: pd.DataFrame,
     kind: Latency,
     limit_seconds: float | None,
     view: View,
@@ -137,8 +136,7 @@ def _quantiles(
     step_ms: int,
     span: Span,
 ) -> None:
-    frame = _of(steps, kind)
-    before = week_before(view, lambda then: _of(_steps(subject, then, step_ms), kind))
+    before = week_before(view, lambda then: _steps(subject, then, step_ms)[kind])
     picture(
         say(TITLES[kind]),
         charts.quantile_lines(frame, span, limit_seconds=limit_seconds, before=before) if len(frame) else None,
