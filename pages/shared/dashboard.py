@@ -17,6 +17,7 @@ from pages.shared.store import settings
 
 PAGES = Path(__file__).resolve().parent.parent
 STILL = {"weekly"}  # pages that show no window of time
+SIDEBAR_PIXELS = 240
 
 
 def pages() -> dict[str, list[st.Page]]:
@@ -51,7 +52,7 @@ def _page(file: str, title: str, icon: str, *, default: bool = False) -> st.Page
 
 def main() -> None:
     """Draw the page that the address names."""
-    st.set_page_config(page_title="Vatio", page_icon="⚡", layout="wide")
+    st.set_page_config(page_title="Vatio", page_icon="⚡", layout="wide", initial_sidebar_state=SIDEBAR_PIXELS)
     language.speak_to_visitor()
     if sign_in.is_needed():
         st.navigation(pages(), position="hidden").run()  # an address stays what it is, and opens afterwards

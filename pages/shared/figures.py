@@ -24,7 +24,7 @@ _BASES: Mapping[Basis, str] = {
     "missing": _("missing"),
 }
 MOST_IN_A_ROW = 5  # more, and they are too narrow to read
-LETTERS_IN_A_ROW = 50  # of numbers side by side on a small laptop, beside the sidebar
+LETTERS_IN_A_ROW = 48  # of numbers side by side on a small laptop, beside the sidebar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
