@@ -180,7 +180,7 @@ def _read(
     Returns:
         device_id, hour_ms, there_ratio, width_hours, the columns and package_joules.
     """
-    there = stretches_there(entities, devices.index.tolist(), until_ms, edges_ms)
+    there = stretches_there(queries.epoch_ms(entities.loc[devices.index, "first_seen_at"]), until_ms, edges_ms)
     device_id, hour_ms = there["entity_id"], there["start_ms"]
     edges = np.asarray(edges_ms, dtype="int64")
     stretch = np.searchsorted(edges, hour_ms)

@@ -17,7 +17,7 @@ from analytics.formulas import energy as formulas
 from analytics.formulas.carbon import operational_grams
 from analytics.formulas.energy import Quality, worst
 from analytics.formulas.local_time import MS_PER_HOUR, local
-from analytics.presence import stretches_there
+from analytics.presence import stretches_there, there_ms
 from analytics.prices import GridFactor, SiteFound, grid_factor, site_of
 from core.prices import Contract
 from core.settings import Settings
@@ -53,12 +53,10 @@ def checked_energy(
         covered; counter_joules and sampled_joules as observed; counter_over_samples (of their mean powers; NaN where
         one is unknown) and is_doubtful (the counter is not believed).
     """
-    first_seen_at = queries.entities(engine, family).set_index("entity_id")["first_seen_at"]
-    asked = first_seen_at.index if entity_ids is None else first_seen_at.index.intersection(list(entity_ids))
+    first_seen_ms = _first_seen_ms(engine, family, entity_ids)
     with engine.connect() as connection:
-        found = meters.read(connection, family, asked.tolist(), start_ms, end_ms)
-    first_seen = queries.epoch_ms(first_seen_at.reindex(found.entity_ids)).to_numpy()
-    window_seconds = (end_ms - np.maximum(first_seen, start_ms)) / 1000
+        found = meters.read(connection, family, first_seen_ms.index.tolist(), start_ms, end_ms)
+    window_seconds = (end_ms - np.maximum(first_seen_ms.reindex(found.entity_ids).to_numpy(), start_ms)) / 1000
     counted_watts = found.counted_joules / found.counted_seconds
     sampled_watts = found.sampled_joules / found.sampled_seconds
     is_sane = formulas.counter_is_sane(counted_watts, sampled_watts)
@@ -116,12 +114,12 @@ def energy_by_hour(
         and ``PORTIONS``, which add up to it; what lies in gaps, and all where states are not known, is unattributed.
     """
     edges = range(start_ms, end_ms + 1, MS_PER_HOUR)
-    ids = _ids(engine, family, entity_ids)
-    there = _there(engine, family, ids, edges).groupby("start_ms")["there_ms"].sum() / 1000
-    figures = dict(zip(_ACCOUNTED, hourly_energy.energy_by_hour(engine, ids, start_ms, end_ms), strict=True))
-    found = _by_state(pd.DataFrame(figures, index=list(edges)[:-1]).reindex(there.index))
-    at = _instants(found.index.to_numpy())
-    return found.assign(there_seconds=there).reset_index(drop=True).assign(bucket_at=at)
+    first_seen_ms = _first_seen_ms(engine, family, entity_ids)
+    there = there_ms(first_seen_ms, queries.accounted_until(engine, family), edges).sum(axis=0)
+    hours = np.flatnonzero(there)
+    figures = hourly_energy.energy_by_hour(engine, first_seen_ms.index.tolist(), start_ms, end_ms)[:, hours]
+    found = _by_state(pd.DataFrame(dict(zip(_ACCOUNTED, figures, strict=True))))
+    return found.assign(there_seconds=there[hours] / 1000, bucket_at=_instants(start_ms + hours * MS_PER_HOUR))
 
 
 def energy_by_device(
@@ -132,9 +130,11 @@ def energy_by_device(
     Returns:
         entity_id and all columns of ``energy_by_hour`` but its first.
     """
-    ids = _ids(engine, family, entity_ids)
-    there = _there(engine, family, ids, (start_ms, end_ms)).set_index("entity_id")["there_ms"] / 1000
-    sums = queries.accounts(engine, family, entity_ids, (start_ms, end_ms)).set_index("entity_id")
+    edges = (start_ms, end_ms)
+    first_seen_ms = _first_seen_ms(engine, family, entity_ids)
+    stretches = stretches_there(first_seen_ms, queries.accounted_until(engine, family), edges)
+    there = stretches.set_index("entity_id")["there_ms"] / 1000
+    sums = queries.accounts(engine, family, entity_ids, edges, _ACCOUNTED).set_index("entity_id")
     return _by_state(sums.reindex(there.index, columns=_ACCOUNTED)).assign(there_seconds=there).reset_index()
 
 
@@ -147,16 +147,10 @@ def _by_state(sums: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _ids(engine: Store, family: str, entity_ids: Sequence[int] | None) -> list[int]:
-    """The entities of a family that are asked for."""
-    every = queries.entities(engine, family)["entity_id"]
-    return every.tolist() if entity_ids is None else every[every.isin(entity_ids)].tolist()
-
-
-def _there(engine: Store, family: str, ids: Sequence[int], edges_ms: Sequence[int]) -> pd.DataFrame:
-    """entity_id, start_ms, there_ms: the stretches between edges in which a device existed."""
-    entities = queries.entities(engine, family).set_index("entity_id")
-    return stretches_there(entities, ids, queries.accounted_until(engine), edges_ms)
+def _first_seen_ms(engine: Store, family: str, entity_ids: Sequence[int] | None) -> pd.Series[int]:
+    """``queries.first_seen_ms`` of the entities that are asked for."""
+    every = queries.first_seen_ms(engine, family)
+    return every if entity_ids is None else every[every.index.isin(entity_ids)]
 
 
 def incomplete_hours(hours: pd.DataFrame, end_ms: int) -> pd.Series[float]:
@@ -224,7 +218,7 @@ def course(
     if not in_hours(start_ms, step_ms):
         return _sampled(of_samples, groups, start_ms, end_ms, step_ms)
     ids = [entity_id for group in groups for entity_id in group]
-    until = queries.accounted_until(engine)
+    until = queries.accounted_until(engine, family)
     until_ms = min(max((until.get(entity_id, start_ms) for entity_id in ids), default=start_ms), end_ms)
     accounted_ms = start_ms + max(until_ms - start_ms, 0) // step_ms * step_ms
     watts, reporting = hourly_energy.mean_power(engine, groups, start_ms, accounted_ms, step_ms)

@@ -6,28 +6,36 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from storage import queries
 
-
-def stretches_there(
-    entities: pd.DataFrame, ids: Sequence[int], until_ms: Mapping[int, int], edges_ms: Sequence[int]
-) -> pd.DataFrame:
-    """A row for every stretch in which a thing existed; silent ones between its first sign of life and its last count.
+def there_ms(first_seen_ms: pd.Series[int], until_ms: Mapping[int, int], edges_ms: Sequence[int]) -> NDArray[np.int64]:
+    """For how long things existed; silent ones between their first sign of life and their last count.
 
     Args:
-        entities: ``queries.entities``, by entity_id.
-        ids: of the things.
+        first_seen_ms: ``queries.first_seen_ms``, of the things.
         until_ms: ``queries.accounted_until``; what has no account was never there.
         edges_ms: ascending (Unix ms); a stretch goes from one to the next.
 
     Returns:
-        entity_id, start_ms (of the stretch), there_ms.
+        A row per thing and a column per stretch (ms).
     """
     edges = np.asarray(edges_ms, dtype="int64")
-    things = np.asarray(ids, dtype="int64")
-    first = queries.epoch_ms(entities.loc[things, "first_seen_at"]).to_numpy()
-    last = np.array([until_ms.get(int(i), 0) for i in things], dtype="int64")
-    there = np.minimum(last[:, None], edges[1:]) - np.maximum(first[:, None], edges[:-1])
-    thing, stretch = np.nonzero(there > 0)
-    return pd.DataFrame({"entity_id": things[thing], "start_ms": edges[stretch], "there_ms": there[thing, stretch]})
+    last = np.array([until_ms.get(i, 0) for i in first_seen_ms.index.tolist()], dtype="int64")
+    first = first_seen_ms.to_numpy("int64")
+    there: NDArray[np.int64] = np.minimum(last[:, None], edges[1:]) - np.maximum(first[:, None], edges[:-1])
+    return there.clip(min=0)
+
+
+def stretches_there(
+    first_seen_ms: pd.Series[int], until_ms: Mapping[int, int], edges_ms: Sequence[int]
+) -> pd.DataFrame:
+    """``there_ms``, a row for every stretch in which a thing existed.
+
+    Returns:
+        entity_id, start_ms (of the stretch), there_ms.
+    """
+    there = there_ms(first_seen_ms, until_ms, edges_ms)
+    thing, stretch = np.nonzero(there)
+    ids, edges = first_seen_ms.index.to_numpy("int64"), np.asarray(edges_ms, dtype="int64")
+    return pd.DataFrame({"entity_id": ids[thing], "start_ms": edges[stretch], "there_ms": there[thing, stretch]})

@@ -92,6 +92,19 @@ def entities(engine: Engine, family: str | None = None) -> pd.DataFrame:
     return frame
 
 
+def first_seen_ms(engine: Engine, family: str) -> pd.Series[int]:
+    """When each entity of a family was first seen (Unix ms), by entity_id, in the order of ``entities``."""
+    table = schema.entity.c
+    statement = (
+        select(table.entity_id, table.first_seen_at_ms)
+        .where(table.family == family)
+        .order_by(table.host, table.entity_id)
+    )
+    with engine.connect() as connection:
+        ids, at_ms = _columns(connection, statement).values()
+    return pd.Series(at_ms.astype("int64"), pd.Index(ids.astype("int64"), name="entity_id"), name="first_seen_ms")
+
+
 def latest(engine: Engine, family: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The newest sample of each entity of a family, however old it is.
 
@@ -497,13 +510,16 @@ def accounts(
 _SOURCE_OF_RANK = np.array([*SOURCES, None], dtype=object)
 
 
-def accounted_until(engine: Engine) -> dict[int, int]:
-    """End of the last hour that each entity has an account of (Unix ms), by entity_id."""
-    table, entity_id = schema.account.c, schema.entity.c.entity_id
-    last = select(func.max(table.start_ms)).where(table.hours == 1, table.entity_id == entity_id).scalar_subquery()
+def accounted_until(engine: Engine, family: str | None = None) -> dict[int, int]:
+    """End of the last hour that each entity has an account of (Unix ms), by entity_id; ``None``: of every family."""
+    table, entity = schema.account.c, schema.entity.c
+    last = select(func.max(table.start_ms)).where(table.hours == 1, table.entity_id == entity.entity_id)
+    statement = select(entity.entity_id, last.scalar_subquery().label("start_ms"))
+    if family is not None:
+        statement = statement.where(entity.family == family)
     with engine.connect() as connection:
-        found = connection.execute(select(entity_id, last.label("start_ms"))).all()
-    return {row.entity_id: row.start_ms + HOUR_MS for row in found if row.start_ms is not None}
+        found = map(tuple, connection.execute(statement))
+        return {entity_id: start_ms + HOUR_MS for entity_id, start_ms in found if start_ms is not None}
 
 
 def probes(engine: Engine, start_ms: int, end_ms: int) -> pd.DataFrame:

@@ -203,6 +203,7 @@ WINDOW = (SINCE_MS, SINCE_MS + 2 * DAY_MS)
 NEVER = (0, 1)
 ASKED: dict[str, list[tuple[Any, ...]]] = {
     "entities": [(), ("cpu",)],
+    "first_seen_ms": [("accelerator",), ("cpu",)],
     "latest": [("accelerator",), ("cpu",), ("host",), ("deployment",), ("probe",)],
     "highest": [("accelerator", "power_watts", SINCE_MS)],
     "latest_known": [("accelerator", ["power_watts", "encoder_ratio"], SINCE_MS)],
@@ -234,7 +235,7 @@ ASKED: dict[str, list[tuple[Any, ...]]] = {
     "process_names": [()],
     "assignments": [WINDOW, NEVER],
     "health": [(SINCE_MS,), (WINDOW[1],)],
-    "accounted_until": [()],
+    "accounted_until": [(), ("accelerator",)],
     "facts": [()],
     "store_size": [()],
     "newest_sample_at_ms": [()],
@@ -257,6 +258,8 @@ def test_both_databases_give_the_same_answers(tmp_path: Path, new_database: NewD
                 expected, found = (frame.drop(columns="file_bytes") for frame in (expected, found))
             if isinstance(expected, pd.DataFrame):
                 pd.testing.assert_frame_equal(found, expected, obj=f"{name}{arguments}")
+            elif isinstance(expected, pd.Series):
+                pd.testing.assert_series_equal(found, expected, obj=f"{name}{arguments}")
             else:
                 assert found == expected, name
     for table in ("account", "latency_account", "block_aggregate", "accelerator_block", "entity"):
