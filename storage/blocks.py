@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from sqlalchemy import Connection, delete, func, select
@@ -90,10 +91,11 @@ def prepare(connection: Connection, what: Due) -> Sealed | None:
 def by_span(rows: Rows) -> Iterator[tuple[int, Rows]]:
     """Rows of one entity, cut at the spans."""
     spans = rows.at_ms // SPAN_MS
-    starts = np.flatnonzero(np.diff(spans, prepend=-1))
-    for first, last in zip(starts, [*starts[1:], len(spans)], strict=True):
-        values = {name: column[first:last] for name, column in rows.values.items()}
-        yield int(spans[first]) * SPAN_MS, Rows(rows.entity_id, rows.at_ms[first:last], values)
+    cuts = [0, *(np.flatnonzero(np.diff(spans)) + 1).tolist(), len(spans)]
+    for first, last in pairwise(cuts):
+        if first < last:
+            values = {name: column[first:last] for name, column in rows.values.items()}
+            yield int(spans[first]) * SPAN_MS, Rows(rows.entity_id, rows.at_ms[first:last], values)
 
 
 def merge(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, FromClause, and_, case, func, select
+from xxhash import xxh3_128_digest
 
 from analytics.formulas import energy as formulas
 from analytics.formulas.sampling import usual_intervals
@@ -217,12 +218,11 @@ def _of_samples(samples: Iterable[Rows]) -> _Stretches:
     shared: dict[bytes, _Instants] = {}  # devices of a host are sampled at once
     rows = []
     for one in samples:
-        key = one.at_ms.tobytes()
+        key = xxh3_128_digest(one.at_ms.data)
         instants = shared.get(key)
         if instants is None:
             instants = shared[key] = _Instants.of(one.at_ms / 1000)
-        counter = _told(instants, one.values[COUNTER], _counted)
-        power = _told(instants, one.values[POWER], formulas.power_steps)
+        counter, power = instants.of_counter(one.values[COUNTER]), instants.of_power(one.values[POWER])
         rows.append((one.entity_id, instants.at[0], instants.interval, *counter, *power))
     entity_ids, first_at, interval, *meters = np.array(rows, dtype="float64").reshape(-1, 3 + 2 * len(_METER)).T
     counter_, power_ = _Meter(*meters[: len(_METER)]), _Meter(*meters[len(_METER) :])
@@ -231,34 +231,48 @@ def _of_samples(samples: Iterable[Rows]) -> _Stretches:
 
 @dataclass(frozen=True, slots=True)
 class _Instants:
-    """Instants (s), the steps between them, how long each may be, and the newest interval."""
+    """Instants (s) at which entities were sampled, how long the steps between them may be, and the newest interval.
+
+    ``covered``: the time of all steps that are no gaps (s); ``weights``: for how much of it each instant stands (s).
+    """
 
     at: Floats
-    seconds: Floats
     longest: _AnyFloats
     interval: float
+    covered: float
+    weights: _AnyFloats
 
     @classmethod
     def of(cls, at: Floats) -> _Instants:
         usual = usual_intervals(at)
-        return cls(at, np.diff(at), formulas.max_gap_seconds(usual)[1:], float(usual[-1]))
+        longest, seconds = formulas.max_gap_seconds(usual)[1:], np.diff(at)
+        covered = float(seconds[seconds <= longest].sum())
+        return cls(at, longest, float(usual[-1]), covered, formulas.power_weights(seconds, longest))
 
+    def of_counter(self, values: Floats) -> tuple[float, ...]:
+        """A counter over these instants, in the order of ``_METER``."""
+        joules, at = values[-1] - values[0], self.at
+        if np.isfinite(joules) and (values[1:] >= values[:-1]).all():  # known throughout, and never restarted
+            return len(at), values[0], at[0], values[-1], at[-1], joules, at[-1] - at[0]
+        return self._of_known(values, _counted)
 
-def _told(instants: _Instants, values: Floats, joules_of_steps: _JoulesOfSteps) -> tuple[float, ...]:
-    """One meter over the samples of one entity, in the order of ``_METER``."""
-    at, seconds, longest = instants.at, instants.seconds, instants.longest
-    known = np.isfinite(values)
-    if not known.all():
-        there = np.flatnonzero(known)
+    def of_power(self, values: Floats) -> tuple[float, ...]:
+        """Power samples, likewise."""
+        joules, at = float(values @ self.weights), self.at
+        if np.isfinite(joules):  # known throughout
+            return len(at), values[0], at[0], values[-1], at[-1], joules, self.covered
+        return self._of_known(values, formulas.power_steps)
+
+    def _of_known(self, values: Floats, joules_of_steps: _JoulesOfSteps) -> tuple[float, ...]:
+        """Either meter step by step, from each known value to the next."""
+        there = np.flatnonzero(np.isfinite(values))
         if not len(there):
             return 0.0, np.nan, np.nan, np.nan, np.nan, 0.0, 0.0
-        at, values, longest = at[there], values[there], longest[there[1:] - 1]
+        at, values = self.at[there], values[there]
         seconds = np.diff(at)
-    joules = joules_of_steps(values[:-1], values[1:], seconds, longest)
-    sound = ~np.isnan(joules)
-    if not sound.all():
-        joules, seconds = joules[sound], seconds[sound]
-    return len(at), values[0], at[0], values[-1], at[-1], joules.sum(), seconds.sum()
+        joules = joules_of_steps(values[:-1], values[1:], seconds, self.longest[there[1:] - 1])
+        sound = ~np.isnan(joules)
+        return len(at), values[0], at[0], values[-1], at[-1], joules[sound].sum(), seconds[sound].sum()
 
 
 def _counted(before: _AnyFloats, after: _AnyFloats, _seconds: _AnyFloats, _longest: _AnyFloats) -> _AnyFloats:

@@ -67,6 +67,16 @@ def power_steps(before: Floats, after: Floats, seconds: Floats, max_gap_seconds:
     return np.where(seconds <= max_gap_seconds, (before + after) / 2 * seconds, np.nan)
 
 
+def power_weights(seconds: Floats, max_gap_seconds: Floats) -> Floats:
+    """For how long each of some power samples stands (s): half of either step beside it, but of a gap for nothing.
+
+    Samples times these make the sum of their ``power_steps``.
+    """
+    near = np.where(seconds <= max_gap_seconds, seconds, 0.0)
+    weights: Floats = (np.append(near, 0.0) + np.append(0.0, near)) / 2
+    return weights
+
+
 def counter_portions(at_seconds: Floats, joules_total: Floats) -> Portions:
     """What a device's energy counter grew by between readings.
 
