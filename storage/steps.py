@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, or_, select
 
 from analytics.formulas.sampling import usual_intervals
 from core.metric import Kind, Metric
@@ -91,26 +91,43 @@ def means(
 
     The same as ``by_step`` makes, where nothing else is asked for.
     """
+    return means_of(engine, family, (metric,), entity_ids, start_ms, end_ms, step_ms)[metric]
+
+
+def means_of(
+    engine: Engine,
+    family: str,
+    metrics: Sequence[str],
+    entity_ids: Sequence[int],
+    start_ms: int,
+    end_ms: int,
+    step_ms: int,
+) -> dict[str, Floats]:
+    """``means`` of several gauges: to find the samples costs as much as to decode one of them."""
     steps = -(-(end_ms - start_ms) // step_ms)
 
-    def work(ids: Sequence[int]) -> Floats:
+    def work(ids: Sequence[int]) -> list[Floats]:
         begins = {entity_id: row * steps for row, entity_id in enumerate(ids)}
         with engine.connect() as connection:
-            sealed = series.read(connection, family, (metric,), ids, start_ms, end_ms, only_sealed=True)
-            hot = _sums_of_rows(connection, family, metric, ids, start_ms, end_ms, step_ms)
-        places, sums, counts = _sums(sealed, metric, begins, start_ms, step_ms)
+            sealed = series.read(connection, family, metrics, ids, start_ms, end_ms, only_sealed=True)
+            hot = _sums_of_rows(connection, family, metrics, ids, start_ms, end_ms, step_ms)
+        places, starts = _places(sealed, begins, start_ms, step_ms)
         of_hot = np.array([begins[entity_id] for entity_id in hot[0].astype("int64").tolist()], "int64")
         place, size = np.concatenate((places, of_hot + hot[1].astype("int64"))), len(ids) * steps
-        whole, known = (np.bincount(place, np.concatenate(both), size) for both in ((sums, hot[2]), (counts, hot[3])))
-        return (whole / np.where(known > 0, known, np.nan)).reshape(len(ids), steps)
+        found = []
+        for metric, hot_sum, hot_count in zip(metrics, hot[2::2], hot[3::2], strict=True):
+            of = aggregate(sealed.values[metric], starts, frozenset(("sum",)))
+            both = ((np.nan_to_num(of.sum), np.nan_to_num(hot_sum)), (of.count, hot_count))
+            whole, known = (np.bincount(place, np.concatenate(parts), size) for parts in both)
+            found.append((whole / np.where(known > 0, known, np.nan)).reshape(len(ids), steps))
+        return found
 
-    return np.concatenate(shared(work, entity_ids, (end_ms - start_ms) // SPAN_MS + 1))
+    parts = shared(work, entity_ids, len(metrics) * ((end_ms - start_ms) // SPAN_MS + 1))
+    return {metric: np.concatenate(of) for metric, *of in zip(metrics, *parts, strict=True)}
 
 
-def _sums(
-    read: series.Series, metric: str, begins: Mapping[int, int], start_ms: int, step_ms: int
-) -> tuple[Integers, Floats, Floats]:
-    """Sums of a metric, run by run: their places, from where an entity's begin; and of how many values each is."""
+def _places(read: series.Series, begins: Mapping[int, int], start_ms: int, step_ms: int) -> tuple[Integers, Integers]:
+    """Of all stretches of one step, run by run: their places, from where an entity's begin, and their first values."""
     cuts: dict[int, tuple[Integers, Integers]] = {}  # the same for all runs with the same instants
     for run in read.runs:
         if id(run.at_ms) not in cuts:
@@ -124,33 +141,33 @@ def _sums(
     starts += np.repeat(np.array([run.begin for run in read.runs], "int64"), lengths)
     places = np.concatenate([none, *(numbers for _, numbers in of_runs)])
     places += np.repeat(np.array([begins[run.entity_id] for run in read.runs], "int64"), lengths)
-    found = aggregate(read.values[metric], starts, frozenset(("sum",)))
-    return places, np.nan_to_num(found.sum), found.count
+    return places, starts
 
 
 def _sums_of_rows(
     connection: Connection,
     family: str,
-    metric: str,
+    metrics: Sequence[str],
     entity_ids: Sequence[int],
     start_ms: int,
     end_ms: int,
     step_ms: int,
 ) -> Floats:
-    """The same of what is not sealed, by the database: rows of entities, steps, sums and how many values each is of."""
+    """What is not sealed, by the database: entities, steps, and of each metric its sums and of how many values."""
     table = schema.samples[family].c
     step = ((table.observed_at_ms - start_ms) // step_ms).label("step")
+    sums = [figure(table[metric]) for metric in metrics for figure in (func.sum, func.count)]
     statement = (
-        select(table.entity_id, step, func.sum(table[metric]), func.count(table[metric]))
+        select(table.entity_id, step, *sums)
         .where(
             series.within(table.entity_id, entity_ids),
             table.observed_at_ms >= start_ms,
             table.observed_at_ms < end_ms,
-            table[metric].is_not(None),
+            or_(*(table[metric].is_not(None) for metric in metrics)),
         )
         .group_by(table.entity_id, step)
     )
-    return series.plain_rows(connection, statement).reshape(-1, 4).T
+    return series.plain_rows(connection, statement).reshape(-1, 2 + len(sums)).T
 
 
 def _inner_ms(family: str, start_ms: int, end_ms: int, step_ms: int) -> int | None:

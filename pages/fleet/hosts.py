@@ -112,9 +112,7 @@ def memory_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
 def pressure_chart(hosts: pd.DataFrame, view: View, marks: Marks | None) -> None:
     """Who waits for what; of several hosts the one that waits most."""
     window = (things.ids(hosts), view.start_ms, view.end_ms, view.step_ms)
-    of_each = {metric: loaders.spread("host", metric, *window).set_index("bucket_at") for metric in PRESSURE}
-    highest = pd.DataFrame({metric: found[f"{metric}_max"] for metric, found in of_each.items()})
-    tidy = things.tidy(highest.rename_axis("bucket_at"), "waiting_ratio")
+    tidy = things.tidy(loaders.highest("host", tuple(PRESSURE), *window), "waiting_ratio")
     chart = over_time(tidy, "waiting_ratio", view.span) if len(tidy) else None
     notes = [say("measured"), view.resolution, *([say("highest of all hosts")] if len(hosts) > 1 else [])]
     why, note = say("the kernel offers no PSI"), " · ".join(notes)

@@ -156,18 +156,25 @@ def series(
 def _means(
     family: str, metric: str, entity_ids: Sequence[int], start_ms: int, end_ms: int, step_ms: int
 ) -> NDArray[np.float64]:
-    """``steps.means``; read once for the whole family, so that a filter asks for nothing anew."""
-    every, found = _means_of_all(family, metric, start_ms, end_ms, step_ms)
+    """``steps.means``."""
+    return _means_of(family, (metric,), entity_ids, start_ms, end_ms, step_ms)[0]
+
+
+def _means_of(
+    family: str, metrics: tuple[str, ...], entity_ids: Sequence[int], start_ms: int, end_ms: int, step_ms: int
+) -> list[NDArray[np.float64]]:
+    """``steps.means_of``; read once for the whole family, so that a filter asks for nothing anew."""
+    every, found = _means_of_all(family, metrics, start_ms, end_ms, step_ms)
     at = every.get_indexer(pd.Index(entity_ids))
-    return np.where(at[:, None] >= 0, found[at], np.nan)  # what appeared since then is unknown
+    return [np.where(at[:, None] >= 0, found[metric][at], np.nan) for metric in metrics]  # what appeared since: unknown
 
 
 @st.cache_resource(ttl=WINDOW_TTL, max_entries=16, show_spinner=False)  # as ``_ledger``
 def _means_of_all(
-    family: str, metric: str, start_ms: int, end_ms: int, step_ms: int
-) -> tuple[pd.Index[int], NDArray[np.float64]]:
+    family: str, metrics: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int
+) -> tuple[pd.Index[int], dict[str, NDArray[np.float64]]]:
     ids = pd.Index(entities(family)["entity_id"])
-    return ids, steps.means(open_store().engine, family, metric, ids.tolist(), start_ms, end_ms, step_ms)
+    return ids, steps.means_of(open_store().engine, family, metrics, ids.tolist(), start_ms, end_ms, step_ms)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
@@ -177,16 +184,30 @@ def spread(
     """Mean, ``_min`` and ``_max`` of a gauge over all entities that tell it, per step, as ``timeseries.band`` takes."""
     found = _means(family, metric, entity_ids, start_ms, end_ms, step_ms)
     some = np.flatnonzero((~np.isnan(found)).any(axis=0))
-    at_ms = pd.Series(range(start_ms, end_ms, step_ms), dtype="int64").iloc[some]
     known = found[:, some]
     return pd.DataFrame(
         {
-            "bucket_at": pd.to_datetime(at_ms, unit="ms", utc=True).array,
+            "bucket_at": _instants(start_ms + some * step_ms),
             metric: np.nanmean(known, axis=0),
             f"{metric}_min": np.nanmin(known, axis=0),
             f"{metric}_max": np.nanmax(known, axis=0),
         }
     )
+
+
+@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+def highest(
+    family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...], start_ms: int, end_ms: int, step_ms: int
+) -> pd.DataFrame:
+    """The highest mean of several gauges, read at once, over all entities: by bucket_at, a column of each."""
+    found = _means_of(family, metrics, entity_ids, start_ms, end_ms, step_ms)
+    columns = {metric: np.fmax.reduce(one, axis=0, initial=np.nan) for metric, one in zip(metrics, found, strict=True)}
+    at = pd.Index(_instants(np.arange(start_ms, end_ms, step_ms)), name="bucket_at")
+    return pd.DataFrame(columns, at).dropna(how="all")
+
+
+def _instants(at_ms: NDArray[np.int64]) -> pd.DatetimeIndex:
+    return pd.to_datetime(at_ms, unit="ms", utc=True)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)

@@ -137,6 +137,10 @@ def test_means_are_those_of_steps(store: Store):
         frame = queries.read(store.reader, "accelerator", ["power_watts"], ids, *window)
         wide = frame.pivot_table(index="entity_id", columns="bucket_at", values="power_watts", dropna=False)
         np.testing.assert_allclose(found, wide.reindex(ids).to_numpy())
+        metrics = ("temperature_celsius", "power_watts")
+        several = steps.means_of(store.reader, "accelerator", metrics, ids, *window)
+        assert list(several) == list(metrics)
+        np.testing.assert_array_equal(several["power_watts"], found)
     assert steps.means(store.reader, "accelerator", "power_watts", [], *window).shape == (0, found.shape[1])
 
 
