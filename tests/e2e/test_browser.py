@@ -46,6 +46,12 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
+def test_those_with_a_browser_share_one_worker(request: pytest.FixtureRequest):
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("there are no workers")
+    assert request.node.nodeid.endswith("@network")
+
+
 def test_a_pasted_link_opens_the_same_view_on_a_cold_server(browser: Browser, tmp_path: Path):
     config = settings_file(tmp_path, interval_seconds=10)
     _full(tmp_path / "vatio.db")
