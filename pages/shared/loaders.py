@@ -187,7 +187,7 @@ def spread(
     known = found[:, some]
     return pd.DataFrame(
         {
-            "bucket_at": _instants(start_ms + some * step_ms),
+            "bucket_at": pd.to_datetime(start_ms + some * step_ms, unit="ms", utc=True),
             metric: np.nanmean(known, axis=0),
             f"{metric}_min": np.nanmin(known, axis=0),
             f"{metric}_max": np.nanmax(known, axis=0),
@@ -202,12 +202,8 @@ def highest(
     """The highest mean of several gauges, read at once, over all entities: by bucket_at, a column of each."""
     found = _means_of(family, metrics, entity_ids, start_ms, end_ms, step_ms)
     columns = {metric: np.fmax.reduce(one, axis=0, initial=np.nan) for metric, one in zip(metrics, found, strict=True)}
-    at = pd.Index(_instants(np.arange(start_ms, end_ms, step_ms)), name="bucket_at")
+    at = pd.to_datetime(range(start_ms, end_ms, step_ms), unit="ms", utc=True).rename("bucket_at")
     return pd.DataFrame(columns, at).dropna(how="all")
-
-
-def _instants(at_ms: NDArray[np.int64]) -> pd.DatetimeIndex:
-    return pd.to_datetime(at_ms, unit="ms", utc=True)
 
 
 @st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
