@@ -6,8 +6,7 @@ a table keeps inside its canvas for screen readers follows 200 ms after its pict
 Cold is a server that has just begun to listen and a browser that has never been there, from the begin of the
 navigation. New is such a browser on a server that has been asked for other pages before. Warm is a click on another
 range or filter of an open page, each answer asked for the first time; "Live" is off meanwhile, so that no refresh lies
-in between. CPU is the server's own. Bytes are those of messages over the
-WebSocket, unpacked.
+in between. CPU is the server's own. Bytes are those of messages over the WebSocket, unpacked.
 """
 
 from __future__ import annotations
