@@ -53,9 +53,11 @@ def test_where_nothing_can_be_read_yet_a_server_starts(
     assert [record for record in caplog.records if record.name == rehearsal.__name__] == []
 
 
-def test_settings_that_cannot_be_used_keep_no_server_from_starting(database: Path):
+def test_settings_that_cannot_be_used_keep_no_server_from_starting(database: Path, caplog: pytest.LogCaptureFixture):
+    """The page tells which key is wrong; the log has no traceback of it."""
     (database.parent / "vatio.toml").write_text("[sit]\n")
     rehearsal.rehearse()
+    assert [record for record in caplog.records if record.name == rehearsal.__name__] == []
 
 
 @pytest.mark.usefixtures("full")
