@@ -11,7 +11,9 @@ from core.errors import ConfigError, StoreError
 from pages.cost import commitments
 from pages.fleet import overview
 from pages.shared import filters
-from pages.shared.store import settings
+from pages.shared.filters import View
+from pages.shared.store import open_store, settings
+from storage import queries
 
 log = logging.getLogger(__name__)
 _NO_VISITOR = logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context")
@@ -27,11 +29,23 @@ def rehearse() -> None:
         import_module(module.name)
     _NO_VISITOR.disabled = True  # else it says at each element that nobody is there
     try:
+        view = filters.current(settings())
+        if not _is_told(view):
+            return
         for draw in _DRAWN:
-            draw(filters.current(settings()))
+            draw(view)
     except (ConfigError, StoreError):
         log.info("nothing can be read yet")
     except Exception:
         log.warning("a page could not be drawn before the first visit", exc_info=True)
     finally:
         _NO_VISITOR.disabled = False
+
+
+def _is_told(view: View) -> bool:
+    """Whether samples come in. Where none do, the gap would stay in what is kept for minutes after they come again.
+
+    Asked past what is kept, so that it is not this answer that the first visitor sees.
+    """
+    newest_ms = queries.newest_sample_at_ms(open_store().engine)
+    return newest_ms is not None and view.now_ms - newest_ms <= view.stale_after_ms

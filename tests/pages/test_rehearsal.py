@@ -11,6 +11,7 @@ from pages.shared import rehearsal
 from pages.shared.filters import View
 from storage import queries
 from tests.e2e.dashboard import serving
+from tests.pages import databases
 from tests.pages.conftest import Open
 
 
@@ -35,6 +36,20 @@ def test_the_first_visitor_gets_what_was_read_in_the_rehearsal(asked: list[str |
     asked.clear()
     assert not open_page("fleet/overview").exception
     assert asked == []
+
+
+@pytest.mark.parametrize("store", ["stale", "empty"])
+def test_what_is_not_told_yet_is_not_kept(store: str, asked: list[str | None], request: pytest.FixtureRequest):
+    """Else the first visitors would see for minutes what was missing when the server started."""
+    request.getfixturevalue(store)
+    rehearsal.rehearse()
+    assert asked == []
+
+
+def test_what_comes_right_after_the_start_is_seen(stale: Path, now_ms: int, open_page: Open):
+    rehearsal.rehearse()
+    databases.write(stale, now_ms)
+    assert "Stale" not in "".join(box.value for box in open_page("fleet/accelerators").warning)
 
 
 def test_a_server_says_nothing_of_its_rehearsal(full: Path):
