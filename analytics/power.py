@@ -306,9 +306,9 @@ def energy_by_site(settings: Settings, devices: pd.DataFrame) -> list[SiteEnergy
         settings: with the sites.
         devices: host, energy_joules (NaN: unknown), quality; unknown ones are left out of the sum.
     """
-    found = [site_of(settings, host) for host in devices["host"]]
-    sites: Mapping[str, SiteFound] = {site.key: site for site in found}
-    keys = np.array([site.key for site in found], dtype=object)
+    hosts = {host: site_of(settings, host) for host in devices["host"].unique()}
+    sites: Mapping[str, SiteFound] = {site.key: site for site in hosts.values()}
+    keys = devices["host"].map({host: site.key for host, site in hosts.items()})
     return [_of_site(site, devices[keys == key]) for key, site in sites.items()]
 
 

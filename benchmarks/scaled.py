@@ -1,8 +1,8 @@
 """The demo's company many times over, with eight weeks behind it and ticks that go on: what pages are measured on.
 
-One company is laid down as the demo does it, with its last hour as rows, as a daemon that has run for long would leave
-it. The others are copies of every row under names of their own. ``ticking`` then lets all of them go on, each with the
-demo's own daemon, into the same database; they know the same world, so there is no seam but the time between.
+One company is laid down as the demo does it, with its last minutes as rows, as a daemon that has run for long would
+leave it. The others are copies of every row under names of their own. ``ticking`` then lets all of them go on, each
+with the demo's own daemon, into the same database; they know the same world, so there is no seam but the time between.
 
     python -m benchmarks.scaled CONFIG    # go on until it is ended
 """
@@ -32,7 +32,7 @@ from core.settings import Settings, load
 from storage import queries, schema
 from storage.batch import Batch
 from storage.engine import database_bytes, reader_engine
-from storage.schema import HOUR_MS
+from storage.schema import QUARTER_MS
 from storage.session import writing
 from storage.upkeep import SETTLE_MS, Upkeep
 from storage.writer import Writer
@@ -121,7 +121,7 @@ def _settings_text(database: Path) -> str:
 
 def _lay_down(settings: Settings, writer: Writer) -> None:
     source = SimulatedSource(COMPANY, STEP_MS / 1000)
-    end_ms = (int(time.time() * 1000) - SETTLE_MS) // HOUR_MS * HOUR_MS
+    end_ms = (int(time.time() * 1000) - SETTLE_MS) // QUARTER_MS * QUARTER_MS
     for stretch in missing(None, end_ms, STEP_MS):
         lay_down(writer, source, stretch)
     upkeep = Upkeep(reader_engine(settings.storage.address), writer, settings.storage)

@@ -1,7 +1,7 @@
-"""Sealing: hot rows of complete hours become part of a column block, with their aggregates beside it.
+"""Sealing: hot rows of complete quarters of an hour become part of a column block, with their aggregates beside it.
 
-A block holds what one entity showed in one span (``schema.SPAN_MS``). It grows hour by hour until its
-span is over, and late rows open it again: each time it is decoded, merged and written anew, and the rows
+A block holds what one entity showed in one span (``schema.SPAN_MS``). It grows quarter by quarter until
+its span is over, and late rows open it again: each time it is decoded, merged and written anew, and the rows
 it took up are removed, all in one transaction per entity and span. An instant that is sealed stays as it
 was first stored. The newest row of an entity is never sealed, so that "now" is always a plain row.
 """
@@ -21,7 +21,7 @@ from storage import schema, series
 from storage.aggregates import NAMES, Aggregates, aggregate
 from storage.codec import Floats, Integers, pack, pack_times
 from storage.engine import insert
-from storage.schema import HOUR_MS, SPAN_MS
+from storage.schema import QUARTER_MS, SPAN_MS
 from storage.series import Rows
 from storage.steps import TIMES, time_aggregates
 
@@ -59,7 +59,7 @@ class Due:
 
 
 def due(connection: Connection, family: str, until_ms: int) -> list[Due]:
-    """The oldest rows of each entity, if their hour ended by ``until_ms`` and they are not its newest."""
+    """The oldest rows of each entity, if their quarter ended by ``until_ms`` and they are not its newest."""
     table, entity = schema.samples[family], schema.entity
     oldest, newest = (
         select(of(table.c.observed_at_ms))
@@ -69,12 +69,12 @@ def due(connection: Connection, family: str, until_ms: int) -> list[Due]:
         for of in (func.min, func.max)
     )
     found = connection.execute(select(entity.c.entity_id, oldest, newest).where(entity.c.family == family))
-    last_hour_ms = until_ms // HOUR_MS * HOUR_MS
+    over_ms = until_ms // QUARTER_MS * QUARTER_MS
     every = []
     for entity_id, oldest_ms, newest_ms in found:
-        if oldest_ms is not None and oldest_ms < min(last_hour_ms, newest_ms):
+        if oldest_ms is not None and oldest_ms < min(over_ms, newest_ms):
             span_ms = oldest_ms // SPAN_MS * SPAN_MS
-            every.append(Due(family, entity_id, span_ms, min(last_hour_ms, newest_ms, span_ms + SPAN_MS)))
+            every.append(Due(family, entity_id, span_ms, min(over_ms, newest_ms, span_ms + SPAN_MS)))
     return every
 
 

@@ -23,7 +23,7 @@ from storage import schema
 from storage.blocks import Changed
 from storage.codec import Corrupt, Floats, Integers, pack, pack_times, unpack, unpack_first, unpack_into, unpack_times
 from storage.engine import insert
-from storage.schema import HOUR_MS, SPAN_MS
+from storage.schema import QUARTER_MS, SPAN_MS
 from storage.series import overlapping, within
 
 log = logging.getLogger(__name__)
@@ -210,15 +210,15 @@ def _numbers(groups: Sequence[str]) -> Floats:
 
 
 def due(connection: Connection, until_ms: int) -> list[Due]:
-    """What is oldest of each deployment, kind and set of bounds, if its hour ended by ``until_ms``."""
+    """What is oldest of each deployment, kind and set of bounds, if its quarter of an hour ended by ``until_ms``."""
     table = schema.latency_sample.c
     key = (table.entity_id, table.kind, table.bounds_id)
-    last_hour_ms = until_ms // HOUR_MS * HOUR_MS
+    over_ms = until_ms // QUARTER_MS * QUARTER_MS
     found = connection.execute(
-        select(*key, func.min(table.observed_at_ms)).where(table.observed_at_ms < last_hour_ms).group_by(*key)
+        select(*key, func.min(table.observed_at_ms)).where(table.observed_at_ms < over_ms).group_by(*key)
     )
     return [
-        Due(entity_id, kind, bounds_id, span_ms := oldest_ms // SPAN_MS * SPAN_MS, min(last_hour_ms, span_ms + SPAN_MS))
+        Due(entity_id, kind, bounds_id, span_ms := oldest_ms // SPAN_MS * SPAN_MS, min(over_ms, span_ms + SPAN_MS))
         for entity_id, kind, bounds_id, oldest_ms in found
     ]
 

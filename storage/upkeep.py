@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAUSE_SECONDS = 60.0
-SETTLE_MS = 300_000  # an hour is left alone for this long after its end: ticks may still be on their way
+SETTLE_MS = 300_000  # what is over is left alone for this long: ticks may still be on their way
 ENTITIES_AT_ONCE, ENTITY_HOURS_AT_ONCE = 20, 400  # read together for accounts; bounds memory
 VACUUM_PAGES = 500  # given back at once
 LEAST_FREE_RATIO = 0.2
@@ -117,7 +117,7 @@ class Upkeep:
                 return
 
     def seal(self, now_ms: int) -> int:
-        """Put rows of complete hours into blocks, oldest first; how many blocks were written."""
+        """Put rows of complete quarters of an hour into blocks, oldest first; how many blocks were written."""
         written = 0
         while sealed := sum(self._seal(what) for what in self._due(now_ms - SETTLE_MS) if not self._stop.is_set()):
             written += sealed

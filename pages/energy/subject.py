@@ -98,7 +98,9 @@ def site_called(name: str) -> str:
 
 def _placed(frame: pd.DataFrame, unnamed: str) -> pd.DataFrame:
     """With the site of each, its model without the vendor's name before it, and a word where either is not known."""
-    named = frame.assign(site=[site_called(site_of(settings(), host).place.name) for host in frame["host"]])
+    current = settings()
+    sites = {host: site_called(site_of(current, host).place.name) for host in frame["host"].unique()}
+    named = frame.assign(site=frame["host"].map(sites))
     named = named.assign(vendor=named["vendor"].fillna(say("unknown vendor")), model=named["model"].fillna(unnamed))
     models = [model.removeprefix(f"{vendor} ") for vendor, model in zip(named["vendor"], named["model"], strict=True)]
     return named.assign(model=pd.Series(models, index=named.index, dtype="str"))

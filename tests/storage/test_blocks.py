@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from core.readings import AcceleratorSample, Throttle
+from core.readings import AcceleratorSample, Latency, LatencySample, Throttle
 from core.settings import StorageSettings
 from storage import queries, schema
 from storage.codec import Corrupt, pack, pack_times, unpack, unpack_first, unpack_into, unpack_times
@@ -84,6 +86,36 @@ def sealed(store: Store, spans: int = 2, keys: str = "AB") -> None:
         )
     upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
     upkeep.seal(SPAN + (spans + 1) * SPAN_MS)
+
+
+@pytest.mark.parametrize(("now_minutes", "oldest_minutes"), [(19, 0), (20, 15), (34, 15), (35, 30), (200, 59)])
+def test_rows_are_those_of_the_last_quarter_and_the_newest(store: Store, now_minutes: int, oldest_minutes: int):
+    """However long the hour, few rows are there to read; and each sample is in one form or the other."""
+    store.write(
+        *(AcceleratorSample(key="A", observed_at_ms=SPAN + n * 60_000, power_watts=float(n)) for n in range(60)),
+        *(
+            LatencySample(
+                key="D",
+                kind=Latency.TTFT,
+                observed_at_ms=SPAN + n * 60_000,
+                upper_bounds_seconds=(1.0, math.inf),
+                increments=(0, n),
+                sum_seconds=2.0 * n,
+            )
+            for n in range(1, 60)
+        ),
+    )
+    upkeep = Upkeep(store.reader, store.writer, StorageSettings(keep_samples_days=100_000))
+    upkeep.seal(SPAN + now_minutes * 60_000)
+    at, latency = schema.samples["accelerator"].c.observed_at_ms, schema.latency_sample.c.observed_at_ms
+    with store.reader.connect() as connection:
+        assert connection.execute(select(func.min(at))).scalar_one() == SPAN + oldest_minutes * 60_000
+        left = connection.execute(select(func.min(latency))).scalar_one()
+    assert left == (None if now_minutes == 200 else SPAN + max(oldest_minutes, 1) * 60_000)
+    raw = queries.raw(store.reader, "accelerator", ["power_watts"], None, SPAN, SPAN + SPAN_MS)
+    assert raw["power_watts"].tolist() == list(range(60))
+    seen = queries.latency(store.reader, None, ("ttft",), SPAN, SPAN + SPAN_MS)
+    assert [increments.tolist() for increments in seen["increments"]] == [[0, sum(range(1, 60))]]
 
 
 def test_a_damaged_payload_costs_its_metric_in_its_block_and_nothing_else(store: Store):
