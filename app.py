@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from altair.utils.schemapi import disable_debug_mode
+from starlette.middleware import Middleware
 from streamlit import App
 
 from core import heap
+from pages.shared.document import Document
 
 heap.give_back()  # first, so that it holds for all that comes
 disable_debug_mode()  # of Altair: tests check every part of a chart against its schema, not each visitor
@@ -26,4 +28,4 @@ async def ready(_: App) -> AsyncIterator[None]:
     yield
 
 
-app = App("pages/shared/dashboard.py", lifespan=ready)
+app = App("pages/shared/dashboard.py", lifespan=ready, middleware=[Middleware(Document)])
