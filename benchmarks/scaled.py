@@ -32,7 +32,7 @@ from core.settings import Settings, load
 from storage import queries, schema
 from storage.batch import Batch
 from storage.engine import database_bytes, reader_engine
-from storage.schema import QUARTER_MS
+from storage.schema import HOUR_MS
 from storage.session import writing
 from storage.upkeep import SETTLE_MS, Upkeep
 from storage.writer import Writer
@@ -121,15 +121,16 @@ def _settings_text(database: Path) -> str:
 
 def _lay_down(settings: Settings, writer: Writer) -> None:
     source = SimulatedSource(COMPANY, STEP_MS / 1000)
-    end_ms = (int(time.time() * 1000) - SETTLE_MS) // QUARTER_MS * QUARTER_MS
+    end_ms = (int(time.time() * 1000) - SETTLE_MS) // HOUR_MS * HOUR_MS
     for stretch in missing(None, end_ms, STEP_MS):
         lay_down(writer, source, stretch)
     upkeep = Upkeep(reader_engine(settings.storage.address), writer, settings.storage)
     upkeep.account(end_ms + SETTLE_MS)
-    upkeep.stop()
     for at_ms in range(end_ms + STEP_MS, int(time.time() * 1000), STEP_MS):
         writer.submit(Batch(tuple(source.at(at_ms))))
         writer.wait_below(100)
+    upkeep.seal(int(time.time() * 1000))
+    upkeep.stop()
 
 
 def _companies(accelerators: int) -> list[str]:

@@ -23,7 +23,7 @@ from storage import schema
 from storage.blocks import Changed
 from storage.codec import Corrupt, Floats, Integers, pack, pack_times, unpack, unpack_first, unpack_into, unpack_times
 from storage.engine import insert
-from storage.schema import QUARTER_MS, SPAN_MS
+from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import overlapping, within
 
 log = logging.getLogger(__name__)
@@ -210,10 +210,13 @@ def _numbers(groups: Sequence[str]) -> Floats:
 
 
 def due(connection: Connection, until_ms: int) -> list[Due]:
-    """What is oldest of each deployment, kind and set of bounds, if its quarter of an hour ended by ``until_ms``."""
+    """What is oldest of each deployment, kind and set of bounds, if its hour ended by ``until_ms``.
+
+    Not earlier, since whole hours are read from their accounts: then of the hour that runs no block is decoded.
+    """
     table = schema.latency_sample.c
     key = (table.entity_id, table.kind, table.bounds_id)
-    over_ms = until_ms // QUARTER_MS * QUARTER_MS
+    over_ms = until_ms // HOUR_MS * HOUR_MS
     found = connection.execute(
         select(*key, func.min(table.observed_at_ms)).where(table.observed_at_ms < over_ms).group_by(*key)
     )

@@ -25,9 +25,10 @@ from storage.engine import database_bytes
 from storage.hours import SOURCES
 from storage.schema import HOUR_MS, SPAN_MS
 from storage.series import FOREVER_MS
-from storage.steps import LOOKBACK_MS, by_step, grown_ms
+from storage.steps import LOOKBACK_MS, by_step, grown_ms, shared
 
 __all__ = ["LOOKBACK_MS"]
+_PIECES = 3  # of a whole window of latency: its accounts, and what lies before and after them
 
 
 def _frame(engine: Engine, statement: Select[Any], *, integers: Iterable[str] = ()) -> pd.DataFrame:
@@ -424,12 +425,16 @@ def latency(
         one per bound), sum_seconds. Different sets of bounds are never merged.
     """
     step = step_ms or max(end_ms - start_ms, 1)
-    with engine.connect() as connection:
-        found = (
-            hourly.whole(connection, entity_ids, kinds, start_ms, end_ms)
-            if step_ms is None
-            else hourly.by_step(connection, entity_ids, kinds, start_ms, end_ms, step)
-        )
+
+    def work(ids: Sequence[int]) -> list[histograms.Histograms]:
+        with engine.connect() as connection:
+            if step_ms is None:
+                return hourly.whole(connection, ids, kinds, start_ms, end_ms)
+            return hourly.by_step(connection, ids, kinds, start_ms, end_ms, step)
+
+    every = first_seen_ms(engine, "deployment").index.tolist() if entity_ids is None else sorted(entity_ids)
+    pieces = _PIECES if step_ms is None else (end_ms - start_ms) // SPAN_MS + 2
+    found = [one for part in shared(work, every, len(kinds) * pieces) for one in part]
     alike: dict[tuple[str, int], list[histograms.Histograms]] = {}
     for one in found:
         alike.setdefault((one.kind, one.bounds_id), []).append(one)

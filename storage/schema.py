@@ -39,7 +39,7 @@ DAY_MS = 24 * HOUR_MS
 SPAN_MS = 8 * HOUR_MS
 """What one block covers: a third of a UTC day, 2,880 instants at 10 s."""
 QUARTER_MS = HOUR_MS // 4
-"""What is sealed at once. Pages wait longest for rows, so they shall be few; but each time a block is written anew."""
+"""What is sealed of samples at once: pages wait longest for rows, so that there shall be few."""
 
 metadata = MetaData(
     naming_convention={

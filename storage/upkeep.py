@@ -117,7 +117,7 @@ class Upkeep:
                 return
 
     def seal(self, now_ms: int) -> int:
-        """Put rows of complete quarters of an hour into blocks, oldest first; how many blocks were written."""
+        """Put rows of what is over into blocks, oldest first; how many blocks were written."""
         written = 0
         while sealed := sum(self._seal(what) for what in self._due(now_ms - SETTLE_MS) if not self._stop.is_set()):
             written += sealed

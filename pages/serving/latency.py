@@ -41,7 +41,7 @@ def render() -> None:
 
 
 def draw(view: View) -> None:
-    """Verdict over all deployments, a table of them, one subject in full, and what runs where."""
+    """Verdict over all deployments, a table of them, one subject in full, and what it runs on."""
     deployments = things.deployments(view)
     if deployments.empty:
         no_data(
@@ -62,7 +62,7 @@ def draw(view: View) -> None:
         key="latency-deployment",
     )
     deployment.draw(choices[chosen], every.of(choices[chosen].ids), view)
-    joins(view, key="latency")
+    joins(view, key="latency", of=choices[chosen].ids)
 
 
 def _promises(choices: Iterable[Subject], every: Seen, view: View) -> list[Finding]:

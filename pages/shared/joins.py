@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import pandas as pd
 import streamlit as st
@@ -26,21 +27,29 @@ HOW = _(
 _TITLES = {"since_at": _("since"), "known_by": _("known by"), "held_by": _("held by")}
 
 
-def joins(view: View, *, key: str) -> None:
-    """Tables of what is joined and of what is not; ``key`` begins the tables' names."""
+def joins(view: View, *, key: str, of: Collection[int] | None = None) -> None:
+    """Tables of what is joined and of what is not.
+
+    Args:
+        view: the window, and the filters.
+        key: begins the tables' names.
+        of: these deployments alone, and no accelerators that are held by none.
+    """
     st.markdown(f"##### {say('What runs where')}", help=say(HOW))
-    frame = _joined(view)
+    frame = _joined(view, of)
     if frame.empty:
         no_data(say("No deployment is joined to hardware in this window."))
     else:
         table(frame, view, key=f"{key}-joined", titles=_TITLES, said=("known_by",))
-    unjoined_deployments(view, key=key)
-    _accelerators(view, key)
+    unjoined_deployments(view, key=key, of=of)
+    if of is None:
+        _accelerators(view, key)
 
 
-def _joined(view: View) -> pd.DataFrame:
+def _joined(view: View, of: Collection[int] | None) -> pd.DataFrame:
     """One row per deployment, target and stretch of time."""
     found = loaders.assignments(view.start_ms, view.end_ms)
+    found = found if of is None else found[found["deployment_id"].isin(of)]
     known = loaders.entities()
     kept = set(view.keep(known)["entity_id"])
     found = found[found["deployment_id"].isin(kept) & found["target_id"].isin(kept)]
@@ -68,9 +77,12 @@ def _target(family: str, model: str | None) -> str:
     return say("its CPUs") if family == "host" else model or say("accelerator")
 
 
-def unjoined_deployments(view: View, *, key: str) -> None:
-    """Those whose hardware is not known, with the tokens that therefore belong to none."""
+def unjoined_deployments(view: View, *, key: str, of: Collection[int] | None = None) -> None:
+    """Those whose hardware is not known, with the tokens that therefore belong to none; ``of``: among these."""
+    if of is not None and set(of) <= set(loaders.assignments(view.start_ms, view.end_ms)["deployment_id"]):
+        return  # so that nobody need look for others
     lost = view.keep(loaders.unjoined(view.start_ms, view.end_ms)[0])
+    lost = lost if of is None else lost[lost["entity_id"].isin(of)]
     if lost.empty:
         return
     counters = ("generation_tokens_total", "prompt_tokens_total")

@@ -28,6 +28,7 @@ from tests.pages.conftest import Open
 from tests.pages.databases import BOUNDS, DEPLOYMENT, HOST, HOSTILE
 
 LATENCY = "serving/latency"
+JOINED = [DEPLOYMENT, "H100 80GB HBM3", "process ids"]
 OTHER = "http://127.0.0.1:8080 other"
 
 
@@ -359,13 +360,11 @@ def test_what_runs_where_and_what_is_joined_to_nothing(full: Path, open_page: Op
         *(AcceleratorSample(key="GPU-9", observed_at_ms=at_ms() + n, **busy) for n in (0, 60_000)),
         DeviceProcess(key="GPU-9", observed_at_ms=at_ms(), pid=77, name="train.py", memory_used_bytes=1 << 30),
     )
-    test = open_page(LATENCY)
+    test = open_page("ops/health")
     text = said(test)
     tables = [table.value for table in test.dataframe]
     joined = next(table for table in tables if "known_by" in table)
-    assert joined[["deployment", "runs_on", "known_by"]].to_numpy().tolist() == [
-        [DEPLOYMENT, "H100 80GB HBM3", "process ids"]
-    ]
+    assert joined[["deployment", "runs_on", "known_by"]].to_numpy().tolist() == [JOINED]
     assert joined["since_at"].notna().all()
     lost = next(table for table in tables if "output_tokens" in table and "deployment" in table)
     assert lost["deployment"].tolist() == [OTHER]
@@ -374,6 +373,17 @@ def test_what_runs_where_and_what_is_joined_to_nothing(full: Path, open_page: Op
     held = next(table for table in tables if "held_by" in table)
     assert held["device"].tolist() == ["GPU-9"]  # the idle AMD card is held by nobody
     assert held["held_by"].tolist() == ["train.py"]
+
+
+def test_latency_says_what_the_chosen_deployment_runs_on(full: Path, open_page: Open):
+    add(full, *other("vLLM", None, generation_tokens_total=0.01, prompt_tokens_total=0.02))
+    for test, joined, lost in ((open_page(LATENCY), [JOINED], []), (open_other(open_page), [], [OTHER])):
+        tables = [table.value for table in test.dataframe]
+        found = [table[["deployment", "runs_on", "known_by"]] for table in tables if "known_by" in table]
+        assert [row for table in found for row in table.to_numpy().tolist()] == joined
+        unknown = [table["deployment"] for table in tables if "output_tokens" in table and "deployment" in table]
+        assert [key for keys in unknown for key in keys] == lost
+        assert ("No deployment is joined to hardware" in said(test)) == (not joined)
 
 
 @pytest.mark.parametrize("page", [LATENCY, "serving/compare", "ops/health"])
