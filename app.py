@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from pages.shared.document import Document
 heap.give_back()  # first, so that it holds for all that comes
 disable_debug_mode()  # of Altair: tests check every part of a chart against its schema, not each visitor
 gc.set_threshold(20_000, 20, 20)  # else a look through all objects, of 0.1 s, falls into every other page
+sys.setswitchinterval(0.001)  # while a page computes, each of the many files that browsers ask for waits for this long
 
 
 @asynccontextmanager

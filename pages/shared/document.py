@@ -21,7 +21,11 @@ class Document:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] == "http" and scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", ""):
+        if (
+            scope["type"] == "http"
+            and scope["method"] == "GET"
+            and "text/html" in Headers(scope=scope).get("accept", "")
+        ):
             send = _Completed(send, _language(scope))
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]  # it is short
         await self._app(scope, receive, send)

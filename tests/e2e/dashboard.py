@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -92,9 +91,8 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
 
     def hear(self, message: ConsoleMessage) -> None:
-        """Every error but one: Streamlit's page first asks for its server below the page's own address."""
-        guessed = re.search(r"/\w+/_stcore/(health|host-config)$", message.location.get("url", ""))
-        if message.type == "error" and not guessed:
+        """Every error."""
+        if message.type == "error":
             self.complaints.append(f"{message.text} {message.location.get('url', '')}")
 
     def settle(self) -> None:
