@@ -32,7 +32,7 @@ class Document:
 
 
 class _Completed:
-    """Holds an answer back until all of it is there, if it is such a document."""
+    """Holds an answer in HTML back until all of it is there."""
 
     def __init__(self, send: Send, language: str) -> None:
         self._send = send
@@ -41,7 +41,7 @@ class _Completed:
         self._body = b""
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_document(Headers(raw=message["headers"])):
+        if message["type"] == "http.response.start" and _is_html(Headers(raw=message["headers"])):
             self._start = message
             return
         if self._start is None:
@@ -51,25 +51,29 @@ class _Completed:
         if message.get("more_body"):
             return
         body = _complete(self._body, self._language)
-        headers = MutableHeaders(scope=self._start)
-        headers["content-length"] = str(len(body))
-        for name in ("etag", "last-modified", "accept-ranges"):  # they are the file's
-            del headers[name]
+        if body != self._body:
+            headers = MutableHeaders(scope=self._start)
+            headers["content-length"] = str(len(body))
+            for name in ("etag", "last-modified", "accept-ranges"):  # they are the file's
+                del headers[name]
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": body})
 
 
-def _is_document(headers: Headers) -> bool:
+def _is_html(headers: Headers) -> bool:
     return headers.get("content-type", "").startswith("text/html")
 
 
 def _complete(body: bytes, language: str) -> bytes:
-    """With what does not stand in it."""
-    for old, new in (
-        (b'<html lang="en">', b'<html lang="%b">' % language.encode()),
-        (b"<title>Streamlit</title>", b"<title>Vatio</title>"),
-        (b'<script type="module"', _HERE + b'<script type="module"'),
-    ):
+    """With what does not stand in Streamlit's document; any other, such as a summary to download, as it is."""
+    parts = {
+        b'<html lang="en">': b'<html lang="%b">' % language.encode(),
+        b"<title>Streamlit</title>": b"<title>Vatio</title>",
+        b'<script type="module"': _HERE + b'<script type="module"',
+    }
+    if not all(old in body for old in parts):
+        return body
+    for old, new in parts.items():
         body = body.replace(old, new, 1)
     return body
 
