@@ -50,7 +50,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _kept(ttl_seconds: float, most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def cached(ttl_seconds: float, most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Keeps so many answers for so long; a tuple counts as its text, since number by number takes 3 ms of 1,000."""
     return st.cache_data(ttl=ttl_seconds, max_entries=most, show_spinner=False, hash_funcs={tuple: repr})
 
@@ -60,25 +60,25 @@ def now_ms(at_ms: float | None = None) -> int:
     return int((time.time() * 1000 if at_ms is None else at_ms) // (NOW_TTL * 1000) * NOW_TTL * 1000)
 
 
-@_kept(NOW_TTL, 16)
+@cached(NOW_TTL, 16)
 def entities(family: str | None = None) -> pd.DataFrame:
     """``queries.entities``."""
     return queries.entities(open_store().engine, family)
 
 
-@_kept(NOW_TTL, 16)
+@cached(NOW_TTL, 16)
 def latest(family: str) -> pd.DataFrame:
     """``queries.latest``: the newest sample of each entity, however old."""
     return queries.latest(open_store().engine, family)
 
 
-@_kept(NOW_TTL, 16)
+@cached(NOW_TTL, 16)
 def latest_known(family: str, metrics: tuple[str, ...], since_ms: int) -> pd.DataFrame:
     """``queries.latest_known``: for metrics that are read now and then."""
     return queries.latest_known(open_store().engine, family, metrics, since_ms)
 
 
-@_kept(NOW_TTL, 4)
+@cached(NOW_TTL, 4)
 def newest_sample_at_ms() -> int | None:
     """When anything was last stored."""
     return queries.newest_sample_at_ms(open_store().engine)
@@ -90,7 +90,7 @@ def silent_ms(at_ms: int) -> float:
     return math.inf if newest is None else max(at_ms - newest, 0)
 
 
-@_kept(NOW_TTL, 4)
+@cached(NOW_TTL, 4)
 def facts() -> dict[str, str]:
     """What the store says of itself."""
     return queries.facts(open_store().engine)
@@ -104,7 +104,7 @@ class Spooled:
     bytes: int
 
 
-@_kept(NOW_TTL, 2)
+@cached(NOW_TTL, 2)
 def spool() -> Spooled:
     """What lies in the daemon's spool on this machine; looking at it changes nothing."""
     storage = settings().storage
@@ -112,7 +112,7 @@ def spool() -> Spooled:
     return Spooled(found.waiting, found.bytes)
 
 
-@_kept(NOW_TTL, 8)
+@cached(NOW_TTL, 8)
 def health(since_ms: int) -> pd.DataFrame:
     """``queries.health``."""
     return queries.health(open_store().engine, since_ms)
@@ -123,37 +123,37 @@ def recent_health() -> pd.DataFrame:
     return health(now_ms() - PRESENT_MS)
 
 
-@_kept(NOW_TTL, 4)
+@cached(NOW_TTL, 4)
 def accelerator_states(at_ms: int, stale_after_ms: int) -> pd.DataFrame:
     """``efficiency.accelerator_states``."""
     return efficiency.accelerator_states(open_store().engine, at_ms, stale_after_ms=stale_after_ms)
 
 
-@_kept(NOW_TTL, 64)
+@cached(NOW_TTL, 64)
 def device_processes(entity_id: int) -> pd.DataFrame:
     """``queries.device_processes``."""
     return queries.device_processes(open_store().engine, entity_id)
 
 
-@_kept(NOW_TTL, 4)
+@cached(NOW_TTL, 4)
 def process_names() -> pd.DataFrame:
     """``queries.process_names``, of all devices."""
     return queries.process_names(open_store().engine)
 
 
-@_kept(NOW_TTL, 16)
+@cached(NOW_TTL, 16)
 def events(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.events``, newest first."""
     return queries.events(open_store().engine, start_ms, end_ms)
 
 
-@_kept(NOW_TTL, 16)
+@cached(NOW_TTL, 16)
 def assignments(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.assignments``."""
     return queries.assignments(open_store().engine, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 128)
+@cached(WINDOW_TTL, 128)
 def series(
     family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def _means_of_all(
     return ids, steps.means_of(open_store().engine, family, metrics, ids.tolist(), start_ms, end_ms, step_ms)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def spread(
     family: str, metric: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
@@ -203,7 +203,7 @@ def spread(
     )
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def highest(
     family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...], start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
@@ -214,13 +214,13 @@ def highest(
     return pd.DataFrame(columns, at).dropna(how="all")
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def seen(family: str, start_ms: int, end_ms: int) -> set[int]:
     """``queries.seen``: entities sampled in a window."""
     return queries.seen(open_store().engine, family, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 128)
+@cached(WINDOW_TTL, 128)
 def rates(
     family: str, counters: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
@@ -237,7 +237,7 @@ def rates(
     return frame.drop(columns=list(counters))
 
 
-@_kept(WINDOW_TTL, 64)
+@cached(WINDOW_TTL, 64)
 def raw(
     family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int
 ) -> pd.DataFrame:
@@ -245,7 +245,7 @@ def raw(
     return queries.raw(open_store().engine, family, metrics, entity_ids, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 64)
+@cached(WINDOW_TTL, 64)
 def increases(
     family: str, metrics: tuple[str, ...], entity_ids: tuple[int, ...] | None, start_ms: int, end_ms: int
 ) -> pd.DataFrame:
@@ -253,25 +253,25 @@ def increases(
     return queries.increases(open_store().engine, family, metrics, entity_ids, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def checked_energy(family: str, start_ms: int, end_ms: int) -> pd.DataFrame:
     """``power.checked_energy`` of all devices of a family."""
     return power.checked_energy(open_store().engine, family, None, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def energy_by_hour(family: str, entity_ids: tuple[int, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
     """``power.energy_by_hour``: of whole UTC hours."""
     return power.energy_by_hour(open_store().engine, family, entity_ids, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def energy_by_device(family: str, start_ms: int, end_ms: int) -> pd.DataFrame:
     """``power.energy_by_device`` of all devices of a family: of whole UTC hours."""
     return power.energy_by_device(open_store().engine, family, None, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 64)
+@cached(WINDOW_TTL, 64)
 def power_course(
     family: str, metric: str, groups: tuple[tuple[int, ...], ...], start_ms: int, end_ms: int, step_ms: int
 ) -> power.Course:
@@ -280,19 +280,19 @@ def power_course(
     return power.course(open_store().engine, family, metric, groups, start_ms, end_ms, step_ms, read)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def extremes(family: str, metric: str, start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.extremes`` of all entities of a family: what tells which need a closer look."""
     return queries.extremes(open_store().engine, family, metric, None, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def histograms(entity_ids: tuple[int, ...], kinds: tuple[str, ...], start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.latency``: bucket increments of a whole window per deployment and kind."""
     return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 64)
+@cached(WINDOW_TTL, 64)
 def histogram_steps(
     entity_ids: tuple[int, ...], kinds: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
@@ -300,7 +300,7 @@ def histogram_steps(
     return queries.latency(open_store().engine, entity_ids, kinds, start_ms, end_ms, step_ms, together=True)
 
 
-@_kept(WINDOW_TTL, 64)
+@cached(WINDOW_TTL, 64)
 def quantile_steps(
     entity_ids: tuple[int, ...], kinds: tuple[str, ...], start_ms: int, end_ms: int, step_ms: int
 ) -> pd.DataFrame:
@@ -308,31 +308,31 @@ def quantile_steps(
     return latencies.quantiles_by(histogram_steps(entity_ids, kinds, start_ms, end_ms, step_ms), ["kind", "bucket_at"])
 
 
-@_kept(NOW_TTL, 4)
+@cached(NOW_TTL, 4)
 def newest_events(kind: str) -> pd.DataFrame:
     """``queries.newest_events``: of each entity, however old."""
     return queries.newest_events(open_store().engine, kind)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def points(start_ms: int, end_ms: int) -> list[Point]:
     """``compare.points`` by the prices in the settings."""
     return compare.points(open_store().engine, settings(), deployment_costs(start_ms, end_ms), start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def measured(start_ms: int, end_ms: int) -> list[Throughput]:
     """``capacity.measured``: output per accelerator at work, by model and type."""
     return capacity.measured(open_store().engine, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def probes(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``queries.probes``."""
     return queries.probes(open_store().engine, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 4)
+@cached(WINDOW_TTL, 4)
 def accounted_until_ms() -> int:
     """End of the newest hour that anything has an account of (Unix ms); 0 without any."""
     return max(queries.accounted_until(open_store().engine).values(), default=0)
@@ -346,26 +346,26 @@ def _ledger(start_ms: int, end_ms: int) -> Ledger:
         return ledgers.hourly_ledger(open_store().engine, settings(), start_ms, end_ms, with_states=False)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def bill(start_ms: int, end_ms: int) -> Bill | None:
     """``ledger.bill`` of whole UTC hours; ``None`` where no device was there."""
     of = _ledger(start_ms, end_ms)
     return None if of.rows.empty else ledgers.bill(of)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def bills(start_ms: int, end_ms: int, key: Key) -> dict[str, Bill]:
     """``ledger.bills`` of whole UTC hours."""
     return ledgers.bills(_ledger(start_ms, end_ms), key)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def deployment_bills(start_ms: int, end_ms: int) -> dict[int, Bill]:
     """``ledger.deployment_bills`` of whole UTC hours."""
     return ledgers.deployment_bills(_ledger(start_ms, end_ms))
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def contract_uses(start_ms: int, end_ms: int) -> dict[str, tuple[Use, ...]]:
     """``commitments.uses`` of one window of whole UTC hours."""
     return commitments.uses(open_store().engine, settings(), (start_ms, end_ms))
@@ -386,7 +386,7 @@ def contract_days(end_ms: int) -> dict[str, list[Use]]:
     return found
 
 
-@_kept(STEP_TTL, 16)
+@cached(STEP_TTL, 16)
 def _uses_of_days(edges_ms: tuple[int, ...]) -> dict[str, tuple[Use, ...]]:
     return commitments.uses(open_store().engine, settings(), edges_ms)
 
@@ -402,55 +402,55 @@ def deployment_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
     return _costs_by_samples(start_ms, end_ms) if hours is None else hourly_costs(*hours)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def _costs_by_samples(start_ms: int, end_ms: int) -> list[DeploymentCost]:
     return costs.by_samples(open_store().engine, settings(), start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 32)
+@cached(WINDOW_TTL, 32)
 def unjoined(start_ms: int, end_ms: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``costs.unjoined``."""
     return costs.unjoined(open_store().engine, start_ms, end_ms)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def hourly_costs(start_ms: int, end_ms: int) -> list[DeploymentCost]:
     """``costs_of_hours.deployment_costs`` of whole UTC hours, parts of the same bill as ``bill``; without terms."""
     return costs_of_hours.deployment_costs(open_store().engine, settings(), _ledger(start_ms, end_ms), explained=False)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def hourly_terms(start_ms: int, end_ms: int, deployment_ids: tuple[int, ...]) -> dict[int, tuple[Term, ...]]:
     """The terms of some of them."""
     return costs_of_hours.terms(open_store().engine, settings(), _ledger(start_ms, end_ms), deployment_ids)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def hourly_trend(start_ms: int, end_ms: int, step_hours: int) -> pd.DataFrame:
     """``costs_of_hours.trend`` of whole UTC hours."""
     return costs_of_hours.trend(_ledger(start_ms, end_ms), step_hours)
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def unheld(start_ms: int, end_ms: int) -> pd.DataFrame:
     """``costs_of_hours.unheld`` of whole UTC hours."""
     return costs_of_hours.unheld(_ledger(start_ms, end_ms))
 
 
-@_kept(WINDOW_TTL, 16)
+@cached(WINDOW_TTL, 16)
 def what_if_base(start_ms: int, end_ms: int, deployment_ids: tuple[int, ...], with_unheld: bool) -> Measured | None:
     """``what_if.measured`` of deployments over whole UTC hours."""
     costs_ = [cost for cost in hourly_costs(start_ms, end_ms) if cost.deployment_id in deployment_ids]
     return what_if.measured(_ledger(start_ms, end_ms), costs_, settings(), with_unheld=with_unheld)
 
 
-@_kept(NOW_TTL, 4)
+@cached(NOW_TTL, 4)
 def probe_spend() -> pd.DataFrame:
     """``queries.probe_spend``."""
     return queries.probe_spend(open_store().engine)
 
 
-@_kept(WINDOW_TTL, 2)
+@cached(WINDOW_TTL, 2)
 def store_size() -> pd.DataFrame:
     """``queries.store_size``: counts rows, so it is asked seldom."""
     return queries.store_size(open_store().engine)

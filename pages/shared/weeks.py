@@ -9,7 +9,7 @@ import streamlit as st
 from analytics.weekly import WeeklySummary, weekly_summary
 from analytics.weekly.kept import read_kept
 from core.language import say
-from pages.shared.loaders import NOW_TTL, WINDOW_TTL
+from pages.shared.loaders import NOW_TTL, WINDOW_TTL, cached
 from pages.shared.store import open_store, settings
 from reports.keep import settings_digest
 from storage import summaries
@@ -18,19 +18,19 @@ from storage.summaries import SO_FAR, Delivery, Kept
 FRESH_MS = 2 * 3_600_000  # it is made anew each hour
 
 
-@st.cache_data(ttl=NOW_TTL, max_entries=2, show_spinner=False)
+@cached(NOW_TTL, 2)
 def kept_weeks() -> list[Kept]:
     """``summaries.kept``: every version of every week, newest first."""
     return summaries.kept(open_store().engine)
 
 
-@st.cache_data(ttl=NOW_TTL, max_entries=2, show_spinner=False)
+@cached(NOW_TTL, 2)
 def deliveries() -> list[Delivery]:
     """``summaries.deliveries``."""
     return summaries.deliveries(open_store().engine)
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=32, show_spinner=False)
+@cached(WINDOW_TTL, 32)
 def kept_week(week: str, version: int, made_at_ms: int | None = None) -> WeeklySummary | None:
     """``read_kept``: a version as it was made; at an instant, where there was another before."""
     return read_kept(open_store().engine, week, version)
@@ -47,7 +47,7 @@ def week_so_far(week: str) -> WeeklySummary:
         return _week_so_far(week, now_ms)
 
 
-@st.cache_data(ttl=NOW_TTL, max_entries=2, show_spinner=False)
+@cached(NOW_TTL, 2)
 def _kept_so_far() -> Kept | None:
     return summaries.kept_so_far(open_store().engine)
 
@@ -56,7 +56,7 @@ def _is_of_these_prices(have: Kept) -> bool:
     return have.settings_digest == settings_digest(settings())
 
 
-@st.cache_data(ttl=WINDOW_TTL, max_entries=4, show_spinner=False)
+@cached(WINDOW_TTL, 4)
 def _week_so_far(week: str, at_ms: int) -> WeeklySummary:
     year, number = week.split("-W")
     return weekly_summary(open_store().engine, settings(), int(year), int(number), at_ms)
