@@ -13,6 +13,7 @@ from streamlit import App
 
 from core import heap
 from pages.shared.document import Document
+from pages.shared.files import Files
 
 heap.give_back()  # first, so that it holds for all that comes
 disable_debug_mode()  # of Altair: tests check every part of a chart against its schema, not each visitor
@@ -30,4 +31,4 @@ async def ready(_: App) -> AsyncIterator[None]:
     yield
 
 
-app = App("pages/shared/dashboard.py", lifespan=ready, middleware=[Middleware(Document)])
+app = App("pages/shared/dashboard.py", lifespan=ready, middleware=[Middleware(Files), Middleware(Document)])
