@@ -1,8 +1,9 @@
 """How long pages take until they are drawn, in a real Chromium, on a scaled fleet that is ticking.
 
-Drawn: the script has ended, nothing on the page is from the run before, every chart and table that can be seen has its
-picture, and neither the document nor a canvas changed any more for a while; the time is that of the last change. What
-a table keeps inside its canvas for screen readers follows 200 ms after its picture, is not drawn, and does not count.
+Drawn: the script has ended, nothing on the page is from the run before, every chart and table has its picture, and
+neither the document nor a canvas changed any more for a while; the time is that of the last change. Charts below the
+window come after it, so there are two times: that of what stands in the window, and that of all. What a table keeps
+inside its canvas for screen readers follows 200 ms after its picture, is not drawn, and does not count.
 Cold is a server that has just begun to listen and a browser that has never been there, from the begin of the
 navigation. New is such a browser on a server that has been asked for other pages before. Warm is a click on another
 range or filter of an open page, each answer asked for the first time; "Live" is off meanwhile, so that no refresh lies
@@ -39,20 +40,35 @@ STILL = {"weekly"}  # has weeks instead of ranges
 GAUGE, STEP_SECONDS = "accelerator_power_watts", 1_800  # a week as Vatio's own pages cut it
 
 _WATCH = """() => {
-  const seen = window.seen = {changed: 0, painted: 0, clicked: 0, ended: 0, ran: false};
+  const seen = window.seen = {changed: 0, all: 0, painted: false, clicked: 0, ended: 0, ran: false};
   const unseen = "[data-testid=stStatusWidget], [data-testid=stToolbar], canvas";
+  const pictures = "[data-testid=stVegaLiteChart], [data-testid=stDataFrame]";
+  const below = new WeakSet();
+  const window_ = new IntersectionObserver(entries => {
+    for (const {isIntersecting, target} of entries) isIntersecting ? below.delete(target) : below.add(target);
+  });
+  const change = where => {
+    seen.all = performance.now();
+    if (!below.has(where?.closest?.("[data-testid=stElementContainer]"))) seen.changed = seen.all;
+  };
   new MutationObserver(records => {
     for (const {target, attributeName} of records) {
       if (attributeName === "data-test-script-state") {
         if (target.dataset.testScriptState === "running") seen.ran = true;
         else seen.ended = performance.now();
-      } else if (!(target.closest ? target : target.parentElement)?.closest(unseen)) seen.changed = performance.now();
+      } else {
+        const element = target.closest ? target : target.parentElement;
+        if (!element?.closest(unseen)) change(element);
+      }
     }
+    for (const one of document.querySelectorAll(pictures))
+      window_.observe(one.closest("[data-testid=stElementContainer]"));
   }).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
   for (const name of ["fillRect", "clearRect", "fillText", "stroke", "fill"]) {
     const draw = CanvasRenderingContext2D.prototype[name];
     CanvasRenderingContext2D.prototype[name] = function (...given) {
-      seen.changed = seen.painted = performance.now();
+      seen.painted = true;
+      change(this.canvas);
       return draw.apply(this, given);
     };
   }
@@ -64,7 +80,7 @@ _DRAWN = """() => {
   if (document.querySelector("[data-stale=true], [data-testid=stSkeleton], [data-testid=stSpinner]")) return null;
   for (const one of document.querySelectorAll("[data-testid=stVegaLiteChart], [data-testid=stDataFrame]"))
     if (one.checkVisibility() && !one.querySelector("canvas, svg")) return null;
-  return performance.now() - seen.changed > 400 ? [seen.changed - seen.clicked, seen.ended - seen.clicked] : null;
+  return performance.now() - seen.all > 400 ? [seen.changed, seen.all, seen.ended].map(at => at - seen.clicked) : null;
 }"""
 _PEER_DRAWN = """lines => (seen.painted || document.querySelectorAll("svg path").length >= lines)
   && performance.now() - seen.changed > 400 ? seen.changed : null"""
@@ -72,10 +88,13 @@ _PEER_DRAWN = """lines => (seen.painted || document.querySelectorAll("svg path")
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A page was drawn: seconds until then, and until the script had ended; CPU of the server; bytes of messages."""
+    """A page was drawn: seconds until its window was, until all was, and until the script had ended; CPU of the server;
+    bytes of messages.
+    """
 
     what: str
     seconds: float
+    all_seconds: float
     script_seconds: float
     cpu_seconds: float
     bytes: int
@@ -115,10 +134,11 @@ class Open:
             self.page.goto(address, wait_until="commit")
         else:
             self.page.locator(act).click()
-        drawn, ended = self.page.wait_for_function(_DRAWN, polling=20, timeout=PATIENCE_MS).json_value()
+        drawn, whole, ended = self.page.wait_for_function(_DRAWN, polling=20, timeout=PATIENCE_MS).json_value()
         spent = cpu_seconds(self.server) - used
         failed = self.page.locator("[data-testid=stException]").count() > 0
-        return Drawing(what, max(drawn, ended) / 1e3, ended / 1e3, spent, sum(self.received[received:]), failed)
+        seconds = (max(drawn, ended) / 1e3, max(whole, ended) / 1e3, ended / 1e3)
+        return Drawing(what, *seconds, spent, sum(self.received[received:]), failed)
 
 
 @contextmanager
@@ -227,7 +247,7 @@ def _peer_visits(browser: Browser, server: Server, path: str, lines: int) -> Ite
                 raise RuntimeError("this build has no graph page")
             drawn = window.page.wait_for_function(_PEER_DRAWN, arg=lines, polling=20, timeout=PATIENCE_MS).json_value()
             if visit:
-                yield Drawing("opened again", drawn / 1e3, 0.0, cpu_seconds(server.process) - used, 0)
+                yield Drawing("opened again", drawn / 1e3, drawn / 1e3, 0.0, cpu_seconds(server.process) - used, 0)
 
 
 def _prometheus_graph(fleet: Fleet) -> str:
@@ -259,9 +279,11 @@ def table(rows: Sequence[PageSpeed], scaled: Scaled) -> Table:
     columns = (
         "page",
         "cold, s",
+        "all",
         "CPU",
         "new, s",
         "warm, s",
+        "all",
         "script",
         "CPU",
         "slowest",
@@ -279,9 +301,11 @@ def table(rows: Sequence[PageSpeed], scaled: Scaled) -> Table:
 
 def _cells(row: PageSpeed) -> Iterator[str]:
     yield _middle_and_worst([one.seconds for one in row.cold])
+    yield _middle([one.all_seconds for one in row.cold])
     yield _middle([one.cpu_seconds for one in row.cold])
     yield f"{row.new.seconds:.2f}" if row.new else ""
     yield _middle_and_worst([one.seconds for one in row.warm])
+    yield _middle([one.all_seconds for one in row.warm])
     yield _middle([one.script_seconds for one in row.warm])
     yield _middle([one.cpu_seconds for one in row.warm])
     yield max(row.warm, key=lambda one: one.seconds).what if row.warm else ""

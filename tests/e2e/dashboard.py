@@ -99,7 +99,8 @@ class Visit:
         """Wait until the script has run and the pictures are drawn."""
         self.page.get_by_role("heading", level=1).first.wait_for(timeout=60_000)
         self.page.locator("[data-test-script-state=notRunning]").wait_for(timeout=60_000)
-        self.page.locator("[data-testid=stSkeleton]").first.wait_for(state="detached", timeout=60_000)
+        for awaited in ("[data-testid=stSkeleton]", ".stVegaLiteChart:not([data-turn=come])"):
+            self.page.locator(awaited).first.wait_for(state="detached", timeout=60_000)
         self.page.wait_for_timeout(400)
 
 

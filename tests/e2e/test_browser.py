@@ -35,6 +35,9 @@ CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
 """
 """Keeps what charts write on their canvases."""
 
+NEVER_IDLE = "window.rest = []; window.requestIdleCallback = one => rest.push(one);"
+DRAWN = "charts => charts.map(chart => Boolean(chart.querySelector('canvas')))"
+
 
 def _full(path: Path) -> None:
     databases.write(path, int(time.time() * 1000))
@@ -81,6 +84,27 @@ def test_charts_write_numbers_and_weekdays_in_the_visitors_language(browser: Bro
         assert re.search(r"^\d+,\d$", labels, re.MULTILINE), labels
         assert not re.search(r"^\d+\.\d$", labels, re.MULTILINE), labels
         assert seen.complaints == []
+
+
+def test_charts_in_the_window_are_drawn_before_those_below_it(browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    with serving(config) as url, contextlib.closing(browser.new_page(viewport={"width": 1440, "height": 1000})) as page:
+        page.add_init_script(NEVER_IDLE)
+        page.goto(f"{url}/device?live=false")
+        charts = page.locator("[data-testid=stVegaLiteChart]")
+        charts.first.locator("canvas").wait_for(timeout=60_000)
+        page.locator("[data-test-script-state=notRunning]").wait_for(timeout=60_000)
+        page.wait_for_timeout(1000)
+        first, *_, last = charts.evaluate_all(DRAWN)
+        assert (first, last) == (True, False)
+        charts.last.scroll_into_view_if_needed()
+        charts.last.locator("canvas").wait_for()
+        before = charts.evaluate_all(DRAWN)
+        assert not all(before)  # those that were passed by
+        page.evaluate("requestIdleCallback = setTimeout; rest.forEach(one => one())")
+        for number in range(len(before)):
+            charts.nth(number).locator("canvas").wait_for()
 
 
 def test_hostile_names_make_no_element_and_run_nothing(browser: Browser, tmp_path: Path):
