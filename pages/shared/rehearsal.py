@@ -27,6 +27,7 @@ def rehearse() -> None:
     """Import all that any page needs, and draw some of them for nobody. What fails here, pages tell their visitors."""
     for module in walk_packages(pages.__path__, f"{pages.__name__}."):
         import_module(module.name)
+    import_module("streamlit.emojis")  # all there are, for the icon of a page
     _NO_VISITOR.disabled = True  # else it says at each element that nobody is there
     try:
         view = filters.current(settings())
