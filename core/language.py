@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,14 @@ class Language:
 
     locale: Locale
     translations: NullTranslations
+    _signs: dict[int, str] = field(init=False, repr=False, compare=False)
+    """What Python's signs in a number are in the language."""
+
+    def __post_init__(self) -> None:
+        """Look the signs up once: a page has thousands of numbers."""
+        group, decimal = get_group_symbol(self.locale), get_decimal_symbol(self.locale)
+        signs = str.maketrans({",": group, ".": decimal, "-": get_minus_sign_symbol(self.locale)})
+        object.__setattr__(self, "_signs", signs)
 
     def say(self, text: str, **parts: str) -> str:
         """A text in the language, with its parts filled in."""
@@ -49,14 +57,7 @@ class Language:
         if math.isinf(value):
             return str(parse_pattern("#").apply(value, self.locale))
         # As Babel's pattern "#,##0.0" writes it, an eighth of the time: a page has thousands of them.
-        return f"{Decimal(str(value)):,.{decimals}f}".translate(_signs(self.locale))
-
-
-@cache
-def _signs(locale: Locale) -> dict[int, str]:
-    """What Python's signs in a number are in a language."""
-    own = {",": get_group_symbol(locale), ".": get_decimal_symbol(locale), "-": get_minus_sign_symbol(locale)}
-    return str.maketrans(own)
+        return f"{Decimal(str(value)):,.{decimals}f}".translate(self._signs)
 
 
 def languages() -> tuple[str, ...]:

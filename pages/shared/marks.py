@@ -74,22 +74,21 @@ def happened(view: View, ids: Sequence[int] | None = None, span: Span | None = N
     if not st.session_state.get(MARKS, True):
         return None
     span = span or view.span
-    entities = loaders.entities()
-    kept = view.keep(entities)["entity_id"] if ids is None else ids
-    found = [_events(entities, kept, span.start_ms, span.end_ms), _prices(span.start_ms, span.end_ms)]
+    kept = view.keep(loaders.entities())["entity_id"] if ids is None else ids
+    found = [_events(kept, span.start_ms, span.end_ms), _prices(span.start_ms, span.end_ms)]
     marks = _once(pd.concat(found), view.step_ms)
     first = marks.sort_values(["rank", "at"], ascending=[True, False]).head(MOST)
     shown = first.sort_values("at")[_COLUMNS].reset_index(drop=True)
     return Marks(shown, mark_layers(shown, span), len(marks) - len(first))
 
 
-def _events(entities: pd.DataFrame, kept: Sequence[int] | pd.Series, start_ms: int, end_ms: int) -> pd.DataFrame:
+def _events(kept: Sequence[int] | pd.Series, start_ms: int, end_ms: int) -> pd.DataFrame:
     """Those stored that may explain something; what concerns the collector alone may not."""
     events = loaders.events(start_ms, end_ms)
     signs = events["kind"].map(_SIGN_OF).astype("object")
     events = events.assign(sign=signs.where(~events["kind"].str.endswith(_CHANGED), "change"))
     events = events[events["sign"].notna() & (events["entity_id"].isna() | events["entity_id"].isin(kept))]
-    names = dict(zip(entities["entity_id"], things.names(entities), strict=True)) if len(events) else {}
+    names = things.names_of_all() if len(events) else {}
     return pd.DataFrame(
         {
             "at": events["observed_at"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -44,8 +44,8 @@ def table(
         Position of the picked row, if any.
     """
     texts = frame.select_dtypes(["object", "str"])  # not times: map() would take the zone off an all-unknown column
-    plain = frame.assign(**texts.map(lambda value: words.one_line(value) if isinstance(value, str) else value))
-    spoken = plain.assign(**plain[list(said)].map(say))
+    plain = frame.assign(**texts.apply(_each, change=words.one_line))
+    spoken = plain.assign(**plain[list(said)].apply(_each, change=say))
     shown, config = configured(spoken, view.zone, titles or {})
     for name in few(shown):
         shown[name] = shown[name].astype("category")  # sent as numbers, and each text once
@@ -69,6 +69,15 @@ def table(
         st.dataframe(shown, key=key, hide_index=True, column_config=config, placeholder=UNKNOWN)
     download(frame, key=key)
     return picked
+
+
+def _each(column: pd.Series, change: Callable[[str], str]) -> pd.Series:
+    """A column with its texts changed, each that differs once."""
+    if not isinstance(column.dtype, pd.StringDtype):
+        return column.map(lambda value: change(value) if isinstance(value, str) else value)
+    number, distinct = column.factorize()
+    changed = pd.array([change(text) for text in distinct], "str").take(number, allow_fill=True)
+    return pd.Series(changed, column.index)
 
 
 def few(frame: pd.DataFrame) -> list[str]:

@@ -65,6 +65,13 @@ def _with_newest(family: str, view: View, only: pd.DataFrame | None = None) -> p
     return frame
 
 
+@loaders.cached(loaders.NOW_TTL, 4)
+def names_of_all() -> dict[int, str]:
+    """``names`` of all entities, by ``entity_id``."""
+    entities = loaders.entities()
+    return dict(zip(entities["entity_id"].tolist(), names(entities), strict=True))
+
+
 def names(frame: pd.DataFrame) -> pd.Series:
     """A short name for each entity, unique within the frame, the same every time."""
     several_hosts = frame["host"].nunique() > 1
