@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path, PurePosixPath
 
 import streamlit as st
@@ -11,31 +12,40 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _FOLDER = Path(st.__file__).parent / "static" / "static"
 _FOR_A_YEAR = "public, immutable, max-age=31536000"  # as Streamlit says: a file's name changes with what is in it
+_TEXT = {".js", ".css"}
 _IN_PART = frozenset({"range", "if-none-match", "if-modified-since"})
 
 
 class Files:
-    """Middleware that answers as Streamlit would, which asks another thread five times for each file."""
+    """Middleware that answers as Streamlit would, which asks another thread five times for each file.
+
+    Text is sent compressed, 1.8 instead of 5.7 MB for a first visit; whoever cannot read that is answered by Streamlit.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         place = PurePosixPath("/", st.get_option("server.baseUrlPath").strip("/"), "static")
-        self._files = {
-            str(place / file.relative_to(_FOLDER).as_posix()): file for file in _FOLDER.rglob("*") if file.is_file()
+        self._answers = {
+            str(place / file.relative_to(_FOLDER).as_posix()): _answer(file)
+            for file in _FOLDER.rglob("*")
+            if file.is_file()
         }
-        self._read: dict[str, Response] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        answer = self._app
-        asked = scope["path"] if scope["type"] == "http" and scope["method"] == "GET" else ""
-        if asked in self._files and not _IN_PART.intersection(Headers(scope=scope)):
-            answer = self._whole(asked)
-        await answer(scope, receive, send)
+        whole = self._answers.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+        headers = Headers(scope=scope) if whole else Headers()
+        if whole and "gzip" in headers.get("accept-encoding", "") and not _IN_PART.intersection(headers):
+            await whole(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
-    def _whole(self, path: str) -> Response:
-        if path not in self._read:
-            file = self._files[path]
-            told = FileResponse(file, stat_result=file.stat(), headers={"cache-control": _FOR_A_YEAR})
-            self._read[path] = Response(file.read_bytes(), headers=dict(told.headers))
-        return self._read[path]
+
+def _answer(file: Path) -> Response:
+    told = FileResponse(file, stat_result=file.stat(), headers={"cache-control": _FOR_A_YEAR})
+    headers, content = dict(told.headers), file.read_bytes()
+    if file.suffix in _TEXT:
+        content = gzip.compress(content, 6, mtime=0)
+        headers |= {"content-encoding": "gzip", "vary": "Accept-Encoding", "etag": f"W/{headers['etag']}"}
+        headers["content-length"] = str(len(content))
+    return Response(content, headers=headers)
