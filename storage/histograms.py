@@ -29,6 +29,8 @@ from storage.series import overlapping, within
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 64  # groups that are added up: of all of them at once the values would fill new memory, which takes longer
+
 Key = tuple[int, str, int]  # deployment, kind, bounds
 
 
@@ -204,8 +206,10 @@ def _numbers(groups: Sequence[str]) -> Floats:
     texts = lists.flatten().dictionary_encode()
     numbers = ",".join(text.strip("[]") for text in texts.dictionary.to_pylist())
     values = np.fromstring(numbers, sep=",").reshape(len(texts.dictionary), -1)
-    answer: Floats = np.add.reduceat(values[texts.indices.to_numpy()], lists.offsets.to_numpy()[:-1], axis=0)
-    return answer
+    read, starts = texts.indices.to_numpy(), lists.offsets.to_numpy()
+    pieces = [starts[first : first + _AT_ONCE + 1] for first in range(0, len(groups), _AT_ONCE)]
+    sums = [np.add.reduceat(values[read[piece[0] : piece[-1]]], piece[:-1] - piece[0], axis=0) for piece in pieces]
+    return np.concatenate(sums)
 
 
 def due(connection: Connection, until_ms: int) -> list[Due]:
