@@ -17,13 +17,15 @@
   const drawNext = () => {
     const next = [...charts].find(chart => chart.dataset.turn === "awaited");
     if (!next) return;
-    if (!isBusy()) draw(next);
-    drawSoon();
+    const wait = isBusy();
+    if (!wait) draw(next);
+    drawSoon(wait ? 100 : 0);
   };
   let soon;
-  const drawSoon = () => {
+  const drawSoon = ms => {
     clearTimeout(soon);
-    soon = setTimeout(requestIdleCallback, 0, drawNext);
+    // Safari cannot tell when it is idle.
+    soon = setTimeout(() => (window.requestIdleCallback ?? setTimeout)(drawNext), ms);
   };
 
   new MutationObserver(() => {
@@ -31,7 +33,7 @@
       if (chart.dataset.turn) continue;
       chart.dataset.turn = "awaited";
       window_.observe(chart);
-      drawSoon();
+      drawSoon(0);
     }
   }).observe(document, { subtree: true, childList: true });
 }

@@ -107,6 +107,15 @@ def test_charts_in_the_window_are_drawn_before_those_below_it(browser: Browser, 
             charts.nth(number).locator("canvas").wait_for()
 
 
+def test_a_browser_that_cannot_tell_when_it_is_idle_draws_all_charts(browser: Browser, tmp_path: Path):
+    config = settings_file(tmp_path, interval_seconds=10)
+    _full(tmp_path / "vatio.db")
+    unable = "window.requestIdleCallback = undefined;"
+    with serving(config) as url, visit(browser, f"{url}/device?live=false", script=unable) as seen:
+        assert all(seen.page.locator("[data-testid=stVegaLiteChart]").evaluate_all(DRAWN))
+        assert seen.complaints == []
+
+
 def test_hostile_names_make_no_element_and_run_nothing(browser: Browser, tmp_path: Path):
     """Charts and tables are drawn by JavaScript, so only a browser can tell."""
     config = settings_file(tmp_path, interval_seconds=10)
